@@ -1,0 +1,198 @@
+"""Every choice of a deployment, parsed from the environment here and nowhere else.
+
+One variable per choice; a bad value stops the start and names its variable. docs/settings.md lists them all and a
+test compares it with this file. Without any variable this is the embedded column of the design: SQLite, one process,
+the built-in demo model.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.utils import get_random_secret_key
+from environs import Env, EnvError
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def local_secret_key(path: Path) -> str:
+    """The development key of this checkout: made once, kept beside the database so that log-ins survive a restart."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        key = get_random_secret_key()
+        path.touch(mode=0o600)
+        path.write_text(key)
+        return key
+
+
+def database(url: str) -> dict[str, Any]:
+    """Django's DATABASES entry for `url`: SQLite made safe for several writers, PostgreSQL with a pool."""
+    try:
+        config: dict[str, Any] = dict(dj_database_url.parse(url))
+    except Exception as error:
+        raise ImproperlyConfigured(f"DATABASE_URL is not a database URL: {error}") from error
+    if config["ENGINE"] == "django.db.backends.sqlite3":
+        config["OPTIONS"] = {
+            # Read-then-write in a deferred transaction fails at once with "database is locked" under a second writer.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8000",
+        }
+        config["TEST"] = {"NAME": f"{config['NAME']}.test"}
+    elif config["ENGINE"] == "django.db.backends.postgresql":
+        config["OPTIONS"] = config.get("OPTIONS", {}) | {"pool": {"min_size": 1, "max_size": 16}}
+    else:
+        raise ImproperlyConfigured("DATABASE_URL names an engine that is not supported: use sqlite or postgresql")
+    return config
+
+
+env = Env()
+env.read_env(BASE_DIR / ".env", recurse=False)
+
+try:
+    DEBUG = env.bool("DEBUG", False)
+    ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+    CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [])
+    SECRET_KEY = env.str("SECRET_KEY", "") or local_secret_key(BASE_DIR / ".secret-key")
+    DATABASES = {"default": database(env.str("DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}"))}
+    REDIS_URL = env.str("REDIS_URL", "")
+    SECURE_COOKIES = env.bool("SECURE_COOKIES", False)
+    LOG_LEVEL = env.log_level("LOG_LEVEL", "INFO")
+
+    OPENAI_API_KEY = env.str("OPENAI_API_KEY", "")
+    OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", "")
+    LLM_MODELS = env.list("LLM_MODELS", [])
+    LLM_SYSTEM_PROMPT = env.str("LLM_SYSTEM_PROMPT", "")
+    LLM_CONNECT_S = env.float("LLM_CONNECT_S", 10)
+    DEMO_DELTAS_PER_S = env.float("DEMO_DELTAS_PER_S", 30)
+
+    STREAM_LEASE_S = env.float("STREAM_LEASE_S", 6)
+    STREAM_SWEEP_S = env.float("STREAM_SWEEP_S", 0.5)
+    STREAM_SILENCE_S = env.float("STREAM_SILENCE_S", 60)
+    STREAM_ATTEMPTS = env.int("STREAM_ATTEMPTS", 3)
+    STREAM_BACKOFF_S = env.float("STREAM_BACKOFF_S", 1)
+    STREAM_BACKOFF_MAX_S = env.float("STREAM_BACKOFF_MAX_S", 30)
+    STREAM_CONCURRENCY = env.int("STREAM_CONCURRENCY", 200)
+    STREAM_PENDING_BYTES = env.int("STREAM_PENDING_BYTES", 1_000_000)
+    STREAM_PROGRESS_S = env.float("STREAM_PROGRESS_S", 1)
+    HUB_TICK_S = env.float("HUB_TICK_S", 1)
+    HUB_RECENT_BYTES = env.int("HUB_RECENT_BYTES", 128_000)
+    READER_PAGE_BYTES = env.int("READER_PAGE_BYTES", 256_000)
+    READER_UNACKED_BYTES = env.int("READER_UNACKED_BYTES", 1_000_000)
+    ACCESS_CHECK_S = env.float("ACCESS_CHECK_S", 5)
+    SSE_HEARTBEAT_S = env.float("SSE_HEARTBEAT_S", 15)
+
+    PROMPT_MAX_CHARS = env.int("PROMPT_MAX_CHARS", 100_000)
+    HISTORY_MAX_CHARS = env.int("HISTORY_MAX_CHARS", 400_000)
+    BODY_MAX_BYTES = env.int("BODY_MAX_BYTES", 1_000_000)
+    THROTTLE_VISITORS = env.str("THROTTLE_VISITORS", "30/hour")
+    THROTTLE_PROMPTS = env.str("THROTTLE_PROMPTS", "60/min")
+    THROTTLE_LOGINS = env.str("THROTTLE_LOGINS", "30/min")
+except EnvError as error:
+    raise ImproperlyConfigured(str(error)) from error
+
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "chatsite",
+    "streaming",
+    "conversations",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "servestatic.middleware.ServeStaticMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+ROOT_URLCONF = "chatsite.urls"
+ASGI_APPLICATION = "chatsite.asgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL]},
+    }
+    if REDIS_URL
+    else {"BACKEND": "streaming.layers.LocalChannelLayer"},
+}
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+    if REDIS_URL
+    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+}
+
+AUTH_USER_MODEL = "conversations.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "home"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_COOKIES
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+# Files are served straight from static/ and the apps, so a checkout needs no collectstatic before its first start.
+SERVESTATIC_USE_FINDERS = True
+SERVESTATIC_AUTOREFRESH = DEBUG
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "base-uri": ["'none'"],
+        "object-src": ["'none'"],
+        "frame-ancestors": ["'none'"],
+        "form-action": ["'self'"],
+    }
+}
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_I18N = True
+USE_TZ = True
+
+DATA_UPLOAD_MAX_MEMORY_SIZE = BODY_MAX_BYTES
+DAPHNE_WEBSOCKET_MAX_MESSAGE_SIZE = DAPHNE_WEBSOCKET_MAX_FRAME_SIZE = BODY_MAX_BYTES
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+}

@@ -1,0 +1,107 @@
+"""Rows of the log, what they add up to, and the native frames of the wire (docs/protocol.md).
+
+Pure functions and values: no database, no loop, no socket. Every surface is a mapping of the `Row`s here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import orjson
+
+TEXT = "text"
+REASONING = "reasoning"
+RETRY = "retry"
+RESTART = "restart"
+END = "end"
+SPOKEN = frozenset({TEXT, REASONING})
+
+
+class Row(NamedTuple):
+    """One row of a stream's log. `text` is set for text and reasoning, `data` for the other kinds."""
+
+    seq: int
+    kind: str
+    text: str
+    data: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a log adds up to for a reader of its first `seq` rows."""
+
+    seq: int
+    text: str
+    reasoning: str
+
+
+def fold(rows: Iterable[Row]) -> Said:
+    """Add up the rows of a log from its first: a restart discards what was said before it."""
+    seq = 0
+    said: dict[str, list[str]] = {TEXT: [], REASONING: []}
+    for row in rows:
+        seq = row.seq
+        if row.kind in SPOKEN:
+            said[row.kind].append(row.text)
+        elif row.kind == RESTART:
+            said = {TEXT: [], REASONING: []}
+    return Said(seq, "".join(said[TEXT]), "".join(said[REASONING]))
+
+
+def native_frames(stream: str, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+    """The native frames of `rows`: neighbouring rows of one spoken kind are one delta, every other row is its own."""
+    for kind, group in groupby(rows, key=lambda row: row.kind):
+        if kind in SPOKEN:
+            members = list(group)
+            text = "".join(row.text for row in members)
+            yield {"type": "delta", "stream": stream, "seq": members[-1].seq, "kind": kind, "text": text}
+        else:
+            for row in group:
+                yield {"type": kind, "stream": stream, "seq": row.seq, **(row.data or {})}
+
+
+def encode(frame: dict[str, Any]) -> str:
+    """A frame as the JSON text that goes over the wire."""
+    return orjson.dumps(frame).decode()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Neighbouring rows of one log, ready for any reader whose position is `after`; encoded at most once per surface."""
+
+    stream: str
+    after: int
+    rows: tuple[Row, ...]
+
+    @property
+    def seq(self) -> int:
+        return self.rows[-1].seq
+
+    @property
+    def ends(self) -> bool:
+        return self.rows[-1].kind == END
+
+    @cached_property
+    def size(self) -> int:
+        """About how many bytes this piece is on the wire."""
+        return sum(len(row.text) for row in self.rows) + 100 * len(self.rows)
+
+    @cached_property
+    def native(self) -> tuple[str, ...]:
+        return tuple(encode(frame) for frame in native_frames(self.stream, self.rows))
+
+    @cached_property
+    def events(self) -> bytes:
+        """The same frames as server-sent events, each with its seq as the event's id."""
+        return b"".join(
+            b"id: %d\ndata: %b\n\n" % (frame["seq"], orjson.dumps(frame))
+            for frame in native_frames(self.stream, self.rows)
+        )
+
+    def since(self, seq: int) -> Piece:
+        """The part of this piece behind position `seq`, which lies inside it."""
+        return Piece(self.stream, seq, tuple(row for row in self.rows if row.seq > seq))

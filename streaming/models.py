@@ -1,0 +1,258 @@
+"""The log: streams and their chunk rows, who may write them, and the conditional updates that change hands.
+
+Rows are only ever added, by the one holder of the stream's lease; `append` proves the lease in the transaction that adds.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import uuid_utils.compat
+from django.db import models, transaction
+from django.db.models import F, Max, Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from streaming.frames import END, RESTART, RETRY, SPOKEN, Row, Said, fold
+
+
+def new_id() -> uuid.UUID:
+    """A UUIDv7: sortable by time of creation and not guessable."""
+    return uuid_utils.compat.uuid7()
+
+
+class Status(models.TextChoices):
+    PENDING = "pending"
+    STREAMING = "streaming"
+    DONE = "done"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    STOPPED = "stopped"
+    INTERRUPTED = "interrupted"
+
+
+LIVE = (Status.PENDING, Status.STREAMING)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a stream ended: the payload of its `end` row. `error` is {"code", "detail"}, fit for users, or None."""
+
+    status: str
+    finish_reason: str | None = None
+    usage: dict[str, Any] | None = None
+    error: dict[str, str] | None = None
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "status": self.status,
+            "finish_reason": self.finish_reason,
+            "usage": self.usage,
+            "error": self.error,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Rows that a lease holder wants added to one stream; `outcome` is set when the last of them is the `end`."""
+
+    stream: uuid.UUID
+    lease: uuid.UUID
+    rows: tuple[Row, ...]
+    first_words: bool = False
+    outcome: Outcome | None = None
+
+
+class StreamQuerySet(models.QuerySet["Stream"]):
+    def live(self) -> StreamQuerySet:
+        return self.filter(status__in=LIVE)
+
+    def claimable(self) -> StreamQuerySet:
+        """Streams nobody works on: waiting, handed back, or left by a holder whose lease ran out."""
+        abandoned = Q(lease=None) | Q(lease_until__lt=Now())
+        return self.filter(Q(status=Status.PENDING) | Q(abandoned, status=Status.STREAMING))
+
+    def claim(self, pk: uuid.UUID, worker: str, lease_s: float) -> Stream | None:
+        """Take the stream under a new lease of `lease_s` seconds, or None if somebody else was first."""
+        lease = uuid.uuid4()
+        won = (
+            self.claimable()
+            .filter(pk=pk)
+            .update(
+                status=Status.STREAMING,
+                lease=lease,
+                lease_until=Now() + timedelta(seconds=lease_s),
+                worker=worker,
+                attempt=F("attempt") + 1,
+                claimed_at=Now(),
+            )
+        )
+        # The holder reads its own claim back: between the two a successor may have come, and then this is None too.
+        return self.filter(pk=pk, lease=lease).first() if won else None
+
+    def renew(self, leases: Iterable[uuid.UUID], lease_s: float) -> None:
+        self.filter(lease__in=list(leases)).update(lease_until=Now() + timedelta(seconds=lease_s))
+
+    def hand_back(self, leases: Iterable[uuid.UUID]) -> None:
+        """Give unfinished streams up at once; a clean hand-over does not use up one of their attempts."""
+        self.live().filter(lease__in=list(leases)).update(lease=None, lease_until=None, attempt=F("attempt") - 1)
+
+    def request_stop(self) -> int:
+        """Ask whoever works on these streams, now or later, to end them; finished ones are left alone."""
+        return self.live().filter(stop_requested_at=None).update(stop_requested_at=Now())
+
+    def append(self, entries: Sequence[Entry], *, again: bool = False) -> set[uuid.UUID]:
+        """Add the entries' rows in one transaction; return the streams whose lease was lost and got nothing.
+
+        `again`: the outcome of an earlier try is unknown (the connection broke in its commit), so rows that are there
+        already, which only this lease can have written, are passed over.
+        """
+        # One transaction: a reader that sees the `end` row must also see the final status and text, and a successor
+        # cannot claim between the proof of the lease and the rows (PostgreSQL: row lock; SQLite: one writer).
+        with transaction.atomic():
+            leases = dict(
+                self.select_for_update()
+                .filter(pk__in=[entry.stream for entry in entries])
+                .order_by("pk")
+                .values_list("pk", "lease")
+            )
+            held = [entry for entry in entries if leases.get(entry.stream) == entry.lease]
+            known = Chunk.objects.last_seqs(entry.stream for entry in held) if again else {}
+            Chunk.objects.bulk_create(
+                Chunk(stream_id=entry.stream, seq=row.seq, kind=row.kind, text=row.text, data=row.data)
+                for entry in held
+                for row in entry.rows
+                if row.seq > known.get(entry.stream, 0)
+            )
+            for entry in held:
+                self._note(entry)
+        return {entry.stream for entry in entries} - {entry.stream for entry in held}
+
+    def _note(self, entry: Entry) -> None:
+        """Keep the stream's own columns in step with the rows just added."""
+        stream = self.filter(pk=entry.stream)
+        if entry.first_words:
+            stream.update(first_text_at=Now())
+        for row in entry.rows:
+            if row.kind == RETRY and row.data:
+                stream.update(attempt=row.data["attempt"])
+        if entry.outcome is not None:
+            said = fold(Chunk.objects.rows(entry.stream))
+            stream.update(
+                status=entry.outcome.status,
+                finish_reason=entry.outcome.finish_reason or "",
+                usage=entry.outcome.usage,
+                error=entry.outcome.error,
+                seq=said.seq,
+                text=said.text,
+                reasoning=said.reasoning,
+                finished_at=Now(),
+                lease=None,
+                lease_until=None,
+            )
+
+
+class Stream(models.Model):
+    """One generation of one answer. `request` is the exact JSON sent to the model; `topic` an opaque group name."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    topic = models.CharField(max_length=90, db_index=True)
+    request = models.JSONField()
+    status = models.CharField(max_length=12, choices=Status, default=Status.PENDING)
+    attempt = models.PositiveSmallIntegerField(default=0, help_text="The attempt that speaks or spoke last, from 1.")
+    worker = models.CharField(max_length=100, blank=True, help_text="The process that claimed it last.")
+    lease = models.UUIDField(null=True, editable=False, db_index=True, help_text="The one claim that may write.")
+    lease_until = models.DateTimeField(null=True)
+    stop_requested_at = models.DateTimeField(null=True)
+    seq = models.PositiveIntegerField(default=0, help_text="The last row, once finished.")
+    text = models.TextField(blank=True, help_text="The whole answer, once finished.")
+    reasoning = models.TextField(blank=True)
+    finish_reason = models.CharField(max_length=40, blank=True)
+    usage = models.JSONField(null=True)
+    error = models.JSONField(null=True)
+    created_at = models.DateTimeField(db_default=Now())
+    claimed_at = models.DateTimeField(null=True)
+    first_text_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = StreamQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("created_at", "id")
+        indexes = (
+            models.Index(fields=["created_at"], condition=Q(status__in=LIVE), name="stream_live"),
+            models.Index(fields=["-created_at"], name="stream_newest"),
+        )
+        constraints = (
+            models.CheckConstraint(condition=Q(status__in=Status.values), name="stream_status_known"),
+            models.CheckConstraint(
+                condition=Q(status__in=LIVE, finished_at=None) | ~Q(status__in=LIVE) & Q(finished_at__isnull=False),
+                name="stream_finished_or_live",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.id} ({self.status})"
+
+    @property
+    def is_live(self) -> bool:
+        return self.status in LIVE
+
+    def said(self) -> Said:
+        """What a reader may have seen by now: the stored text once finished, until then the rows added up."""
+        if self.is_live:
+            return fold(Chunk.objects.rows(self.pk))
+        return Said(self.seq, self.text, self.reasoning)
+
+
+class ChunkQuerySet(models.QuerySet["Chunk"]):
+    def rows(self, stream: uuid.UUID, after: int = 0) -> list[Row]:
+        """The rows of a stream's log behind position `after`, in order."""
+        found = self.filter(stream=stream, seq__gt=after).order_by("seq")
+        return [Row(*values) for values in found.values_list("seq", "kind", "text", "data")]
+
+    def page(self, stream: uuid.UUID, after: int, limit_bytes: int) -> list[Row]:
+        """Rows behind `after`, as many as fit about `limit_bytes` (at least one); empty when there are none."""
+        rows: list[Row] = []
+        size = 0
+        found = self.filter(stream=stream, seq__gt=after).order_by("seq")[:1000]
+        for values in found.values_list("seq", "kind", "text", "data").iterator(100):
+            rows.append(Row(*values))
+            size += len(rows[-1].text) + 100
+            if size >= limit_bytes:
+                break
+        return rows
+
+    def last_seqs(self, streams: Iterable[uuid.UUID]) -> dict[uuid.UUID, int]:
+        found = self.filter(stream__in=list(streams)).order_by().values_list("stream")
+        return dict(found.annotate(Max("seq")))
+
+
+class Chunk(models.Model):
+    """One row of a stream's log (frames.Row); `seq` counts from 1 without gaps."""
+
+    stream = models.ForeignKey(Stream, on_delete=models.CASCADE, db_index=False)
+    seq = models.PositiveIntegerField()
+    kind = models.CharField(max_length=9)
+    text = models.TextField(blank=True)
+    data = models.JSONField(null=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = ChunkQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("stream", "seq")
+        constraints = (
+            models.UniqueConstraint(fields=["stream", "seq"], name="chunk_once"),
+            models.CheckConstraint(condition=Q(seq__gte=1), name="chunk_seq_from_1"),
+            models.CheckConstraint(
+                condition=Q(kind__in=[*sorted(SPOKEN), RETRY, RESTART, END]), name="chunk_kind_known"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.seq} {self.kind}"
