@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import dj_database_url
+import django_stubs_ext
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
 from environs import Env, EnvError
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+
+# Lets the generic classes of Django be subscripted at run time, as their types are in the sources.
+django_stubs_ext.monkeypatch()
 
 
 def local_secret_key(path: Path) -> str:

@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from streaming import engine
+from streaming.frames import Said
 from streaming.models import Status, Stream, new_id
 
 TITLE_CHARS = 60
@@ -113,6 +114,16 @@ class Conversation(models.Model):
     def topic(self) -> str:
         return topic_of(self.pk)
 
+    @classmethod
+    def begin(cls, owner: User, text: str, key: uuid.UUID | None = None) -> Message:
+        """Ask in a new conversation; the same `key` again returns the reply it made the first time."""
+        # One transaction, one at a time per person: a double click must find the conversation its first half made.
+        with transaction.atomic():
+            User.objects.select_for_update().get(pk=owner.pk)
+            mine = cls.objects.filter(owner=owner)
+            earlier = mine.filter(messages__key=key).first() if key else None
+            return (earlier or mine.create(owner=owner)).ask(text, key)
+
     def ask(self, text: str, key: uuid.UUID | None = None) -> Message:
         """Store a prompt with its empty reply and start the reply's stream; returns the reply.
 
@@ -135,6 +146,26 @@ class Conversation(models.Model):
             self._touch(text)
             transaction.on_commit(engine.wake)
         return reply
+
+    def turn(self, stream: str) -> dict[str, Any] | None:
+        """The `turn` frame that announces a stream: its prompt, and its reply as it stood before the first row."""
+        reply = self.messages.select_related("stream", "parent").filter(stream=stream).first()
+        if reply is None or reply.parent is None:
+            return None
+        return {
+            "type": "turn",
+            "stream": stream,
+            "prompt": reply.parent.describe(),
+            "reply": reply.describe(Said(0, "", "")),
+        }
+
+    def stop(self, stream: uuid.UUID) -> bool:
+        """Ask for the end of one of this conversation's answers; False if it has no such answer."""
+        streams = Stream.objects.filter(pk=stream, topic=self.topic)
+        if streams.request_stop():
+            transaction.on_commit(engine.wake)
+            return True
+        return streams.exists()
 
     def _touch(self, text: str) -> None:
         mine = Conversation.objects.filter(pk=self.pk)
@@ -233,9 +264,10 @@ class Message(models.Model):
         """The text a reader may have seen by now."""
         return self.stream.said().text if self.stream else self.text
 
-    def describe(self) -> dict[str, Any]:
-        """The message as every surface gives it away; a reply's text up to its `seq`."""
-        said = self.stream.said() if self.stream else None
+    def describe(self, said: Said | None = None) -> dict[str, Any]:
+        """The message as every surface gives it away; a reply with its text up to `seq`, or with `said` instead."""
+        if self.stream and said is None:
+            said = self.stream.said()
         return {
             "id": str(self.pk),
             "role": self.role,
@@ -246,4 +278,5 @@ class Message(models.Model):
             "stream": str(self.stream_id) if self.stream_id else None,
             "status": self.stream.status if self.stream else Status.DONE.value,
             "seq": said.seq if said else 0,
+            "key": str(self.key) if self.key else None,
         }

@@ -1,5 +1,166 @@
-"""Runs generations: claims streams, keeps their leases, hears stops, and hands unfinished ones back when it ends."""
+"""Runs generations: claims streams, keeps their leases, hears stops, and hands unfinished ones back when it ends.
+
+Whoever stores a prompt or a wish to stop only writes the database and calls `wake`; a lost call costs one sweep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+import socket
+import time
+import uuid
+from dataclasses import dataclass
+
+from channels.layers import BaseChannelLayer
+from django.conf import settings
+
+from streaming.background import DatabaseThread, forever
+from streaming.frames import SPOKEN
+from streaming.generation import Generation
+from streaming.journal import Journal, Log
+from streaming.models import Chunk, Stream
+from streaming.providers import Provider
+
+logger = logging.getLogger(__name__)
+_running: Engine | None = None
 
 
 def wake() -> None:
     """Tell this process's engine, if it runs one, that there is something to claim or to stop. Callable anywhere."""
+    if _running is not None:
+        _running.wake()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A stream just taken, and where its log stands."""
+
+    stream: Stream
+    seq: int
+    spoken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What one look at the database found: of the leases asked about, which still hold and which are to stop."""
+
+    held: dict[uuid.UUID, bool]
+    claims: list[Claim]
+
+
+def survey(leases: list[uuid.UUID], *, renew: bool, room: int, worker: str) -> Survey:
+    """One sweep: see what became of `leases`, renew them if it is time, and claim up to `room` streams.
+
+    A stream that is to be stopped is claimed whether there is room or not: ending it takes no model.
+    """
+    ours = Stream.objects.filter(lease__in=leases).values_list("lease", "stop_requested_at")
+    held = {lease: stop is not None for lease, stop in ours if lease} if leases else {}
+    if renew and held:
+        Stream.objects.renew(held, settings.STREAM_LEASE_S)
+    waiting = Stream.objects.claimable().exclude(lease__in=list(held)).order_by("created_at").values_list("pk")
+    found = [pk for (pk,) in waiting.filter(stop_requested_at__isnull=False)[:100]]
+    if room > 0:
+        found += [pk for (pk,) in waiting.filter(stop_requested_at=None)[:room]]
+    taken = (Stream.objects.claim(pk, worker, settings.STREAM_LEASE_S) for pk in found)
+    return Survey(held, [Claim(stream, *_standing(stream)) for stream in taken if stream])
+
+
+def _standing(stream: Stream) -> tuple[int, bool]:
+    rows = Chunk.objects.filter(stream=stream)
+    last = rows.order_by("-seq").values_list("seq", flat=True).first()
+    return (last, rows.filter(kind__in=SPOKEN).exists()) if last else (0, False)
+
+
+class Engine:
+    """The generations of one process, at most STREAM_CONCURRENCY at once; what does not fit waits as `pending`."""
+
+    def __init__(self, provider: Provider, layer: BaseChannelLayer) -> None:
+        self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+        self._provider = provider
+        self._writer = DatabaseThread("journal")
+        self.journal = Journal(self._writer, layer)
+        self._runs: dict[uuid.UUID, tuple[Generation, asyncio.Task[None]]] = {}
+        self._woken = asyncio.Event()
+        self._renewed_at = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._sweeping: asyncio.Task[None] | None = None
+        self._stepping = asyncio.Lock()
+
+    @property
+    def running(self) -> int:
+        """How many generations this engine runs now."""
+        return len(self._runs)
+
+    def start(self) -> None:
+        """Begin to sweep; the first sweep takes up what an earlier process left."""
+        global _running
+        _running = self
+        self.journal.start()
+        self._woken.set()
+        self._sweeping = asyncio.create_task(forever(self.step, self._pause), name="engine")
+
+    def wake(self) -> None:
+        # An own context: a task started from a request must not inherit that request's executor, which ends with it.
+        self._loop.call_soon_threadsafe(self._woken.set, context=contextvars.Context())
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(settings.STREAM_SWEEP_S):
+                await self._woken.wait()
+        except TimeoutError:
+            pass
+
+    async def step(self) -> None:
+        """One sweep: drop what was lost, stop what is to be stopped, renew, claim and begin."""
+        async with self._stepping:
+            self._woken.clear()
+            asked = list(self._runs)
+            now = time.monotonic()
+            renew = now - self._renewed_at >= settings.STREAM_LEASE_S / 3
+            room = settings.STREAM_CONCURRENCY - len(self._runs)
+            found = await self._writer.run(survey, asked, renew=renew, room=room, worker=self.worker)
+            if renew:
+                self._renewed_at = now
+            for claim in found.claims:
+                self._begin(claim)
+            for lease in asked:
+                if (run := self._runs.get(lease)) is None:
+                    continue
+                if lease not in found.held:
+                    run[0].lose()
+                elif found.held[lease]:
+                    run[0].stop()
+
+    def _begin(self, claim: Claim) -> None:
+        log = Log(self.journal, claim.stream, claim.seq, claim.spoken)
+        self.journal.mark(log)
+        generation = Generation(claim.stream, log, self._provider)
+        task = asyncio.create_task(generation.run(), name=f"stream {claim.stream.pk}")
+        self._runs[log.lease] = (generation, task)
+        task.add_done_callback(lambda _: self._ended(log.lease))
+
+    def _ended(self, lease: uuid.UUID) -> None:
+        self._runs.pop(lease, None)
+        self._woken.set()
+
+    async def stop(self) -> None:
+        """End cleanly: no new claims, text so far committed, unfinished streams handed back for whoever comes next."""
+        global _running
+        if _running is self:
+            _running = None
+        if self._sweeping is not None:
+            async with self._stepping:  # Between two sweeps: a claim is either in `_runs` or was never made.
+                self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+        runs = dict(self._runs)
+        for _, task in runs.values():
+            task.cancel()
+        await asyncio.gather(*(task for _, task in runs.values()), return_exceptions=True)
+        await self.journal.stop()
+        await self._writer.run(Stream.objects.hand_back, list(runs))
+        await self._writer.close()
+        await self._provider.close()
+        logger.info("engine stopped, %d streams handed back", len(runs))

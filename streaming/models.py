@@ -35,6 +35,7 @@ class Status(models.TextChoices):
     INTERRUPTED = "interrupted"
 
 
+PAGE_ROWS = 1000
 LIVE = (Status.PENDING, Status.STREAMING)
 
 
@@ -215,17 +216,17 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         found = self.filter(stream=stream, seq__gt=after).order_by("seq")
         return [Row(*values) for values in found.values_list("seq", "kind", "text", "data")]
 
-    def page(self, stream: uuid.UUID, after: int, limit_bytes: int) -> list[Row]:
-        """Rows behind `after`, as many as fit about `limit_bytes` (at least one); empty when there are none."""
+    def page(self, stream: uuid.UUID | str, after: int, limit_bytes: int) -> tuple[list[Row], bool]:
+        """Rows behind `after`, about `limit_bytes` of them but at least one, and whether there may be more."""
         rows: list[Row] = []
         size = 0
-        found = self.filter(stream=stream, seq__gt=after).order_by("seq")[:1000]
+        found = self.filter(stream=stream, seq__gt=after).order_by("seq")[:PAGE_ROWS]
         for values in found.values_list("seq", "kind", "text", "data").iterator(100):
             rows.append(Row(*values))
             size += len(rows[-1].text) + 100
             if size >= limit_bytes:
-                break
-        return rows
+                return rows, True
+        return rows, len(rows) == PAGE_ROWS
 
     def last_seqs(self, streams: Iterable[uuid.UUID]) -> dict[uuid.UUID, int]:
         found = self.filter(stream__in=list(streams)).order_by().values_list("stream")

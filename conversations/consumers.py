@@ -1,0 +1,148 @@
+"""The websocket of a conversation: commands in, frames of its streams out (docs/protocol.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Any
+from uuid import UUID
+
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
+
+from conversations.access import Access
+from conversations.commands import Ack, Ask, Attach, BadFrame, Stop, parse
+from conversations.models import Conversation, Refused
+from streaming.frames import Piece, encode
+from streaming.hub import get_hub
+from streaming.reader import Gone, Item, Opened, Reader
+
+logger = logging.getLogger(__name__)
+FORBIDDEN = 4403
+NOT_FOUND = 4404
+
+
+class ConversationConsumer(AsyncWebsocketConsumer):
+    """One client on one conversation."""
+
+    # No such layer, on purpose: the process's hub subscribes once for all its connections.
+    channel_layer_alias = ""
+
+    conversation: Conversation
+    reader: Reader | None = None
+    open = False
+
+    async def connect(self) -> None:
+        self.tasks: list[asyncio.Task[None]] = []
+        self.access = Access.of(self.scope)
+        self.pk: UUID = self.scope["url_route"]["kwargs"]["pk"]
+        await self.accept()
+        self.open = await self._permitted()
+        if self.open:
+            self.tasks.append(asyncio.create_task(self._watch(), name=f"watch {self.pk}"))
+
+    async def _permitted(self) -> bool:
+        """Whether the client may still see the conversation; if not, it is told why and the connection closed."""
+        found = await database_sync_to_async(self.access.conversation)(self.pk)
+        if isinstance(found, Conversation):
+            self.conversation = found
+            return True
+        self.open = False
+        await self.close(FORBIDDEN if found is None else NOT_FOUND)
+        return False
+
+    async def _watch(self) -> None:
+        while self.open:
+            await asyncio.sleep(settings.ACCESS_CHECK_S)
+            # A database that is away answers nothing about permission; the next look will.
+            with contextlib.suppress(Exception):
+                await self._permitted()
+        await self._cancel_forwarding()
+
+    async def disconnect(self, code: int) -> None:
+        self.open = False
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if not self.open:
+            return
+        try:
+            command = parse(text_data)
+        except BadFrame as error:
+            await self._refuse("bad_frame", str(error))
+            return
+        if isinstance(command, Ack):
+            if self.reader is not None:
+                self.reader.ack(str(command.stream), command.seq)
+        elif await self._permitted():
+            await self._obey(command)
+
+    async def _obey(self, command: Attach | Ask | Stop) -> None:
+        if isinstance(command, Attach):
+            await self._attach(command)
+        elif self.reader is None:
+            await self._refuse("attach_first", "The first frame on a connection is attach.")
+        elif isinstance(command, Ask):
+            await self._ask(command, self.reader)
+        elif not await database_sync_to_async(self.conversation.stop)(command.stream):
+            await self._refuse("unknown_stream", "This conversation has no such answer.")
+
+    async def _attach(self, command: Attach) -> None:
+        if self.reader is not None:
+            await self._refuse("attached", "This connection is attached already.")
+            return
+        self.reader = Reader(self.conversation.topic)
+        self.tasks.append(asyncio.create_task(self._forward(self.reader, command), name=f"forward {self.pk}"))
+
+    async def _ask(self, command: Ask, reader: Reader) -> None:
+        try:
+            reply = await database_sync_to_async(self.conversation.ask)(command.text, command.key)
+        except Refused as refused:
+            await self._refuse(refused.code, refused.detail, key=str(command.key))
+            return
+        stream = str(reply.stream_id)
+        await self._send_turn(stream)
+        reader.follow_new(stream)
+
+    async def _forward(self, reader: Reader, command: Attach) -> None:
+        """Everything the reader yields, in order, as fast as the client takes it."""
+        after = {str(stream): seq for stream, seq in command.after.items()}
+        try:
+            async with reader:
+                await reader.attach(after, str(command.since) if command.since else None)
+                async for item in reader.items():
+                    await self._send_item(item)
+        except Exception:
+            logger.exception("forwarding of %s failed", self.pk)
+            await self.close(1011)
+
+    async def _send_item(self, item: Item) -> None:
+        if isinstance(item, Piece):
+            for text in item.native:
+                await self.base_send({"type": "websocket.send", "text": text})
+        elif isinstance(item, Opened):
+            await self._send_turn(item.stream)
+        elif isinstance(item, Gone):
+            await self._refuse("gone", "This answer was deleted.", stream=item.stream)
+        else:
+            await self._send({"type": "progress", "stream": item.stream, **item.progress})
+
+    async def _send_turn(self, stream: str) -> None:
+        turn = await get_hub().database().run(self.conversation.turn, stream)
+        if turn is not None:
+            await self._send(turn)
+
+    async def _refuse(self, code: str, detail: str, **about: str) -> None:
+        await self._send({"type": "error", "code": code, "detail": detail, **about})
+
+    async def _send(self, frame: dict[str, Any]) -> None:
+        await self.base_send({"type": "websocket.send", "text": encode(frame)})
+
+    async def _cancel_forwarding(self) -> None:
+        for task in self.tasks:
+            if task is not asyncio.current_task():
+                task.cancel()

@@ -1,0 +1,50 @@
+"""What runs beside the requests: threads that own one database connection each, and loops that outlive their errors."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from django.db import InterfaceError, OperationalError, connections
+
+logger = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class DatabaseThread:
+    """One thread with its own connection, for ORM work that must not wait behind the thread all requests share."""
+
+    def __init__(self, name: str) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function` in the thread; a connection that broke is dropped, so that the next call gets a new one."""
+
+        def call() -> T:
+            try:
+                return function(*args, **kwargs)
+            except (OperationalError, InterfaceError):
+                connections.close_all()
+                raise
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+    async def close(self) -> None:
+        """Finish what was handed over, close the connection, end the thread."""
+        await self.run(connections.close_all)
+        self._executor.shutdown()
+
+
+async def forever(step: Callable[[], Awaitable[None]], pause: Callable[[], Awaitable[object]]) -> None:
+    """`pause`, `step`, and so on until cancelled; a step that fails is logged and tried again after the next pause."""
+    while True:
+        await pause()
+        try:
+            await step()
+        except Exception:
+            logger.exception("%s failed; going on", getattr(step, "__qualname__", step))
+            await asyncio.sleep(0.2)

@@ -1,0 +1,283 @@
+"""One subscription per process and watched topic; what it hears is kept once and shared by all readers here.
+
+The hub trusts messages for speed only. Their positions show what was missed, and a tick looks for what no message
+told: both are read from the database once per process, not once per reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from bisect import bisect_right
+from collections.abc import Iterable
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from channels.layers import BaseChannelLayer, get_channel_layer
+from django.conf import settings
+from django.db.models import Max
+
+from streaming.background import DatabaseThread, forever
+from streaming.frames import Piece, Row
+from streaming.models import Chunk, Stream
+
+if TYPE_CHECKING:
+    from streaming.reader import Reader
+
+logger = logging.getLogger(__name__)
+LAYER_S = 2.0
+
+
+class Tail:
+    """The newest rows of one stream: every row in (start, last], a bounded number of bytes of them."""
+
+    def __init__(self, stream: str, last: int | None = None) -> None:
+        self.stream = stream
+        self.start = self.last = last  # None: nobody here has looked yet
+        self.heard = True  # since the last tick
+        self.ended = False
+        self.gone = False
+        self.progress: dict[str, Any] | None = None
+        self._pieces: list[Piece] = []
+        self._size = 0
+
+    def learn(self, seq: int) -> None:
+        """A reader has read up to `seq` in the database; only the first to say so sets where the tail begins."""
+        if self.last is None:
+            self.start = self.last = seq
+
+    def add(self, piece: Piece) -> bool:
+        """Take the rows that follow on; False if rows before them are missing."""
+        self.learn(piece.after)
+        assert self.last is not None
+        if piece.seq <= self.last:
+            return True
+        if piece.after > self.last:
+            return False
+        if piece.after < self.last:
+            piece = piece.since(self.last)
+        self._pieces.append(piece)
+        self.last = piece.seq
+        self.ended = piece.ends
+        self._size += piece.size
+        if self._size > 2 * settings.HUB_RECENT_BYTES:
+            self._trim()
+        return True
+
+    def _trim(self) -> None:
+        """Forget the oldest half; readers that far behind read the database. The newest piece is always kept."""
+        dropped = 0
+        while self._size > settings.HUB_RECENT_BYTES and dropped < len(self._pieces) - 1:
+            self._size -= self._pieces[dropped].size
+            dropped += 1
+        del self._pieces[:dropped]
+        self.start = self._pieces[0].after
+
+    def behind(self, seq: int) -> bool:
+        """Whether a reader at `seq` is too far back for what is kept here."""
+        return self.start is not None and seq < self.start
+
+    def piece_after(self, seq: int) -> Piece | None:
+        """The first kept piece with rows behind `seq`, cut to them; None if there is none yet."""
+        at = bisect_right(self._pieces, seq, key=lambda piece: piece.seq)
+        if at == len(self._pieces):
+            return None
+        piece = self._pieces[at]
+        return piece if piece.after == seq else piece.since(seq)
+
+
+class Feed:
+    """What one process knows of one topic, and who here reads it."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.joined = False
+        self.tails: dict[str, Tail] = {}
+        self.readers: set[Reader] = set()
+
+    def tail(self, stream: str) -> Tail:
+        """The tail of a stream a reader asks for."""
+        if stream not in self.tails:
+            self.tails[stream] = Tail(stream)
+        return self.tails[stream]
+
+    def announce(self, stream: str, after: int) -> Tail:
+        """The tail of a stream somebody writes now; every reader of the topic follows it from its first row."""
+        known = self.tails.get(stream)
+        tail = known or Tail(stream, after)
+        self.tails[stream] = tail
+        if known is None:
+            for reader in self.readers:
+                reader.follow(tail)
+        return tail
+
+    def wake(self) -> None:
+        for reader in self.readers:
+            reader.wake()
+
+
+class Hub:
+    """The readers' side of one process (one per event loop)."""
+
+    def __init__(self, layer: BaseChannelLayer, threads: int = 2) -> None:
+        self._layer = layer
+        self._feeds: dict[str, Feed] = {}
+        self._channel = ""
+        self._membership = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._threads = [DatabaseThread(f"hub-{n}") for n in range(threads)]
+        self._next_thread = cycle(self._threads)
+        self._healing: dict[str, asyncio.Task[None]] = {}
+
+    def database(self) -> DatabaseThread:
+        """A thread for reads."""
+        return next(self._next_thread)
+
+    async def join(self, reader: Reader, topic: str) -> Feed:
+        """Subscribe to `topic`. When this returns, no message of it can pass `reader` by unnoticed."""
+        async with self._membership:  # Two that join at the same moment must both wait for the one subscription.
+            if not self._channel:
+                self._channel = await self._layer.new_channel("hub")
+                self._tasks = [
+                    asyncio.create_task(forever(self._receive, _at_once), name="hub"),
+                    asyncio.create_task(forever(self.tick, _after_a_tick), name="hub tick"),
+                ]
+            feed = self._feeds.setdefault(topic, Feed(topic))
+            feed.readers.add(reader)
+            await self._subscribe(feed)
+        return feed
+
+    def leave(self, reader: Reader, topic: str) -> None:
+        """The subscription itself is given up by a later tick, if nobody came back."""
+        if topic in self._feeds:
+            self._feeds[topic].readers.discard(reader)
+
+    async def _subscribe(self, feed: Feed) -> None:
+        if feed.joined:
+            return
+        try:
+            async with asyncio.timeout(LAYER_S):
+                await self._layer.group_add(feed.topic, self._channel)
+            feed.joined = True
+        except Exception:
+            logger.warning("no live messages for %s yet; reading the database meanwhile", feed.topic, exc_info=True)
+
+    async def _receive(self) -> None:
+        message = await self._layer.receive(self._channel)
+        feed = self._feeds.get(message["topic"])
+        if feed is not None and message["type"] == "stream.rows":
+            self._hear(feed, message)
+
+    def _hear(self, feed: Feed, message: dict[str, Any]) -> None:
+        tail = feed.announce(message["stream"], message["after"])
+        tail.heard = True
+        tail.progress = message["progress"] or tail.progress
+        if message["rows"]:
+            rows = tuple(Row(*row) for row in message["rows"])
+            if not tail.add(Piece(tail.stream, message["after"], rows)):
+                self._heal_soon(feed, tail)
+                return
+        feed.wake()
+
+    def _heal_soon(self, feed: Feed, tail: Tail) -> None:
+        if tail.stream not in self._healing:
+            task = asyncio.create_task(self._heal(feed, tail), name=f"heal {tail.stream}")
+            self._healing[tail.stream] = task
+            task.add_done_callback(lambda _: self._healing.pop(tail.stream, None))
+
+    async def _heal(self, feed: Feed, tail: Tail) -> None:
+        """Read what follows the tail in the database; whatever message showed the gap is in there too."""
+        assert tail.last is not None
+        more = True
+        while more:
+            page = Chunk.objects.page
+            rows, more = await self.database().run(page, tail.stream, tail.last, settings.READER_PAGE_BYTES)
+            if rows:
+                tail.add(Piece(tail.stream, tail.last, tuple(rows)))
+            feed.wake()
+
+    async def tick(self) -> None:
+        """Look for what no message told: turns begun, rows added, streams deleted; and leave topics nobody reads."""
+        async with self._membership:
+            for feed in [feed for feed in self._feeds.values() if not feed.readers]:
+                del self._feeds[feed.topic]
+                await self._unsubscribe(feed)
+            for feed in self._feeds.values():
+                await self._subscribe(feed)
+        feeds = dict(self._feeds)
+        for topic, stream in await self.database().run(live_streams, list(feeds)):
+            feeds[topic].announce(stream, 0)
+        await self._look_after([(feed, tail) for feed in feeds.values() for tail in list(feed.tails.values())])
+
+    async def _unsubscribe(self, feed: Feed) -> None:
+        try:
+            async with asyncio.timeout(LAYER_S):
+                await self._layer.group_discard(feed.topic, self._channel)
+        except Exception:
+            logger.warning("could not leave %s", feed.topic, exc_info=True)
+
+    async def _look_after(self, pairs: list[tuple[Feed, Tail]]) -> None:
+        silent = [(feed, tail) for feed, tail in pairs if not tail.heard and not tail.ended and tail.last is not None]
+        for feed, tail in pairs:
+            if tail.ended and not tail.heard:
+                feed.tails.pop(tail.stream, None)  # Readers still behind hold the tail itself.
+            tail.heard = False
+        if not silent:
+            return
+        stored = await self.database().run(last_rows, [tail.stream for _, tail in silent])
+        for feed, tail in silent:
+            if tail.stream not in stored:
+                tail.gone = tail.ended = True
+                feed.wake()
+            elif tail.last is not None and stored[tail.stream] > tail.last:
+                self._heal_soon(feed, tail)
+
+    async def stop(self) -> None:
+        tasks = [*self._tasks, *self._healing.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for thread in self._threads:
+            await thread.close()
+
+
+async def _at_once() -> None:
+    """No pause: receiving waits by itself."""
+
+
+async def _after_a_tick() -> None:
+    await asyncio.sleep(settings.HUB_TICK_S)
+
+
+def live_streams(topics: list[str]) -> list[tuple[str, str]]:
+    """(topic, stream) of every unfinished stream of `topics`."""
+    found = Stream.objects.live().filter(topic__in=topics).order_by("created_at").values_list("topic", "pk")
+    return [(topic, str(pk)) for topic, pk in found]
+
+
+def last_rows(streams: Iterable[str]) -> dict[str, int]:
+    """The last seq of each of `streams` that still exists; 0 for one without rows."""
+    found = Stream.objects.filter(pk__in=[uuid.UUID(stream) for stream in streams]).order_by()
+    return {str(pk): last or 0 for pk, last in found.annotate(last=Max("chunk__seq")).values_list("pk", "last")}
+
+
+_hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
+
+
+def get_hub() -> Hub:
+    """The running loop's hub."""
+    loop = asyncio.get_running_loop()
+    if loop not in _hubs:
+        layer = get_channel_layer()
+        assert layer is not None
+        _hubs[loop] = Hub(layer)
+    return _hubs[loop]
+
+
+async def stop_hub() -> None:
+    """End the running loop's hub, if it has one."""
+    hub = _hubs.pop(asyncio.get_running_loop(), None)
+    if hub is not None:
+        await hub.stop()

@@ -1,0 +1,244 @@
+"""The one way into the log: a group commit of every stream's pending words, and only then their broadcast.
+
+The commit clocks itself: whatever is said while one commit runs is merged into the next, one row per stream and kind.
+The only module that calls `group_send`. A broadcast that fails or is lost is no loss: hubs heal from the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from channels.layers import BaseChannelLayer
+from django.conf import settings
+from django.db import InterfaceError, OperationalError
+
+from streaming.background import DatabaseThread, forever
+from streaming.frames import END, RESTART, SPOKEN, Row
+from streaming.models import Entry, Outcome, Stream
+
+logger = logging.getLogger(__name__)
+BROADCAST_S = 1.0
+COMMIT_RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+class LeaseLost(Exception):
+    """Somebody else writes this stream now, or it was deleted. Nothing more can be added to it from here."""
+
+
+class Log:
+    """The writing end of one claimed stream: takes words at once, hands them to the journal, knows when it lost."""
+
+    def __init__(self, journal: Journal, stream: Stream, seq: int = 0, spoken: bool = False) -> None:
+        assert stream.lease is not None
+        self.stream = stream.pk
+        self.topic = stream.topic
+        self.lease = stream.lease
+        self.seq = seq
+        self.spoken = spoken
+        self.first_words_due = stream.first_text_at is None
+        self._journal = journal
+        self._pending: list[tuple[str, list[str], dict[str, Any] | None]] = []
+        self._pending_size = 0
+        self._outcome: Outcome | None = None
+        self._lost = False
+        self._settled: asyncio.Future[None] | None = None
+        self._progress = Progress()
+
+    def say(self, kind: str, text: str) -> None:
+        """Add words. They reach readers once committed."""
+        self._check()
+        if self._pending and self._pending[-1][0] == kind:
+            self._pending[-1][1].append(text)
+        else:
+            self._pending.append((kind, [text], None))
+        self.spoken = True
+        self._pending_size += len(text)
+        self._progress.count(text)
+        self._journal.mark(self)
+
+    def note(self, kind: str, **data: Any) -> None:
+        """Add a row that is not words: `retry` or `restart`."""
+        self._check()
+        if kind == RESTART:
+            self._progress = Progress()
+        self._pending.append((kind, [], data))
+        self._journal.mark(self)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits for its commit that the writer should wait too (`committed`)."""
+        return self._pending_size > settings.STREAM_PENDING_BYTES
+
+    async def committed(self) -> None:
+        """Wait until all that was said before this call is in the database."""
+        self._check()
+        if self._settled is None:
+            self._settled = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._settled)
+
+    async def end(self, outcome: Outcome) -> None:
+        """Add the `end` row, the stream's last, and wait for its commit."""
+        self._check()
+        self._outcome = outcome
+        self._pending.append((END, [], outcome.data()))
+        self._journal.mark(self)
+        await self.committed()
+
+    def lose(self) -> None:
+        """Give the stream up: pending words are dropped, writers are told by LeaseLost."""
+        self._lost = True
+        self._pending.clear()
+        self._settle()
+
+    def _check(self) -> None:
+        if self._lost:
+            raise LeaseLost(self.stream)
+
+    def take(self) -> Entry | None:
+        """All that is pending, as numbered rows to be committed together; None if there is nothing."""
+        if not self._pending:
+            return None
+        first = self.seq + 1
+        rows = tuple(
+            Row(seq, kind, "".join(words), data) for seq, (kind, words, data) in enumerate(self._pending, first)
+        )
+        self._pending.clear()
+        self._pending_size = 0
+        self.seq = rows[-1].seq
+        first_words = self.first_words_due and any(row.kind in SPOKEN for row in rows)
+        self.first_words_due = self.first_words_due and not first_words
+        return Entry(self.stream, self.lease, rows, first_words, self._outcome)
+
+    def settle(self, entry: Entry) -> dict[str, Any]:
+        """`entry` is committed: wake who waits for it, and return the message that tells the hubs."""
+        if not self._pending:
+            self._settle()
+        return self.message(entry.rows)
+
+    def _settle(self) -> None:
+        if self._settled is not None and not self._settled.done():
+            if self._lost:
+                self._settled.set_exception(LeaseLost(self.stream))
+                self._settled.exception()  # Nobody may be waiting any more; then it is not an error unheard.
+            else:
+                self._settled.set_result(None)
+        self._settled = None
+
+    def message(self, rows: tuple[Row, ...] = ()) -> dict[str, Any]:
+        return {
+            "type": "stream.rows",
+            "topic": self.topic,
+            "stream": str(self.stream),
+            "after": rows[0].seq - 1 if rows else self.seq,
+            "rows": [list(row) for row in rows],
+            "progress": self._progress.due(),
+        }
+
+
+class Progress:
+    """How fast an attempt speaks; a reading at most every STREAM_PROGRESS_S."""
+
+    def __init__(self) -> None:
+        self._began = self._read = time.monotonic()
+        self._chunks = self._chars = 0
+
+    def count(self, text: str) -> None:
+        self._chunks += 1
+        self._chars += len(text)
+
+    def due(self) -> dict[str, int] | None:
+        now = time.monotonic()
+        if now - self._read < settings.STREAM_PROGRESS_S or not self._chunks:
+            return None
+        self._read = now
+        elapsed_s = now - self._began
+        return {
+            "chunks": self._chunks,
+            "chars": self._chars,
+            "elapsed_ms": round(elapsed_s * 1000),
+            "chars_per_s": round(self._chars / elapsed_s),
+        }
+
+
+class Journal:
+    """Commits what the logs of this process hold, all in one transaction, on the writer thread; then broadcasts."""
+
+    def __init__(self, writer: DatabaseThread, layer: BaseChannelLayer) -> None:
+        self._writer = writer
+        self._layer = layer
+        self._dirty: dict[Log, None] = {}
+        self._woken = asyncio.Event()
+        self._publishing: asyncio.Task[None] | None = None
+        self._stepping = asyncio.Lock()
+        self._loop: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._loop = asyncio.create_task(forever(self.step, self._woken.wait), name="journal")
+
+    def mark(self, log: Log) -> None:
+        """`log` has something to commit, or is new and to be announced."""
+        self._dirty[log] = None
+        self._woken.set()
+
+    async def step(self) -> None:
+        """Commit all that is pending now, then tell the hubs; the telling overlaps the next commit."""
+        async with self._stepping:
+            self._woken.clear()
+            logs = list(self._dirty)
+            self._dirty.clear()
+            taken = [(log, entry) for log in logs if (entry := log.take())]
+            lost = await self._commit([entry for _, entry in taken]) if taken else set()
+            messages = [log.message() for log in logs if log.seq == 0]
+            for log, entry in taken:
+                if entry.stream in lost:
+                    log.lose()
+                else:
+                    messages.append(log.settle(entry))
+            await self._publish(messages)
+
+    async def _commit(self, entries: list[Entry]) -> set[Any]:
+        """Commit `entries`, however long the database takes to come back; returns the streams that were lost."""
+        tries = 0
+        while True:
+            try:
+                return await self._writer.run(Stream.objects.append, entries, again=tries > 0)
+            except (OperationalError, InterfaceError):
+                wait_s = COMMIT_RETRY_S[min(tries, len(COMMIT_RETRY_S) - 1)]
+                logger.exception("commit of %d streams failed; again in %.2f s", len(entries), wait_s)
+                await asyncio.sleep(wait_s)
+                tries += 1
+            except Exception:
+                logger.exception("commit of %d streams was refused", len(entries))
+                return await self._commit_apart(entries)
+
+    async def _commit_apart(self, entries: list[Entry]) -> set[Any]:
+        """One entry that the database refuses must not take the others of its batch with it."""
+        if len(entries) == 1:
+            return {entries[0].stream}
+        return {stream for entry in entries for stream in await self._commit([entry])}
+
+    async def _publish(self, messages: list[dict[str, Any]]) -> None:
+        if self._publishing is not None:
+            await self._publishing
+        self._publishing = asyncio.create_task(self._broadcast(messages), name="broadcast") if messages else None
+
+    async def _broadcast(self, messages: list[dict[str, Any]]) -> None:
+        try:
+            async with asyncio.timeout(BROADCAST_S):
+                await asyncio.gather(*(self._layer.group_send(message["topic"], message) for message in messages))
+        except Exception:
+            logger.warning("broadcast of %d messages failed; hubs will read the database", len(messages), exc_info=True)
+
+    async def stop(self) -> None:
+        """Commit what is still pending, then end."""
+        if self._loop is not None:
+            async with self._stepping:  # Between two steps: words taken from a log are committed or never were.
+                self._loop.cancel()
+            await asyncio.gather(self._loop, return_exceptions=True)
+        while self._dirty:
+            await self.step()
+        if self._publishing is not None:
+            await self._publishing

@@ -1,0 +1,69 @@
+"""Starts this process's engine with its server and stops it before the server's end: daphne by its reactor, any other
+ASGI server by the lifespan protocol. Without either (tests, commands) nothing runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from channels.layers import get_channel_layer
+
+from streaming.engine import Engine
+from streaming.hub import stop_hub
+from streaming.providers import provider_from_settings
+
+_engine: Engine | None = None
+
+
+async def start() -> None:
+    global _engine
+    layer = get_channel_layer()
+    assert layer is not None
+    _engine = Engine(provider_from_settings(), layer)
+    _engine.start()
+
+
+async def stop() -> None:
+    global _engine
+    if _engine is not None:
+        await _engine.stop()
+        _engine = None
+    await stop_hub()
+
+
+async def lifespan(
+    scope: dict[str, Any],
+    receive: Callable[[], Awaitable[dict[str, Any]]],
+    send: Callable[[dict[str, Any]], Awaitable[None]],
+) -> None:
+    """The ASGI lifespan application."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await start()
+            await send({"type": "lifespan.startup.complete"})
+        else:
+            await stop()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+
+
+def follow_daphne() -> None:
+    """Daphne has no lifespan: if it is the server of this process, tie the engine to its reactor instead."""
+    if "daphne.server" not in sys.modules:
+        return
+    from twisted.internet import reactor as module
+    from twisted.internet.defer import Deferred
+
+    reactor: Any = module
+
+    def spawn(coroutine: Any) -> asyncio.Task[None]:
+        loop = asyncio.get_event_loop()
+        return loop.create_task(coroutine, context=contextvars.Context())
+
+    reactor.callWhenRunning(lambda: spawn(start()))
+    reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromFuture(spawn(stop())))

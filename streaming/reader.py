@@ -1,0 +1,215 @@
+"""One reader: a position in each stream it follows, and nothing queued. It pulls what comes next when it can take it.
+
+So a slow reader costs its positions and no more: while it lags within what the hub keeps it reads there, further back
+it reads the database, page by page, and either way it gets every row once and in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from django.conf import settings
+from django.db.models import Max, Q
+
+from streaming.frames import Piece
+from streaming.hub import Feed, Hub, Tail, get_hub
+from streaming.models import LIVE, Chunk, Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A stream begins to be followed that the reader did not name."""
+
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a stream gets on; not part of its log."""
+
+    stream: str
+    progress: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A stream that was followed has been deleted."""
+
+    stream: str
+
+
+Item = Opened | Piece | Reading | Gone
+
+
+@dataclass(slots=True)
+class Cursor:
+    """How far one stream was read. `unread`: the database may hold rows behind `seq` that no message will tell of."""
+
+    tail: Tail
+    seq: int
+    announced: bool
+    unread: bool = True
+    progress: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A stream as it stands when a reader attaches."""
+
+    stream: str
+    last: int
+    live: bool
+
+
+def standings(topic: str, named: list[uuid.UUID], since: uuid.UUID | None) -> list[Standing]:
+    """The streams of `topic` that a reader who names some of them needs: these, live ones, those begun after `since`."""
+    wanted = Q(pk__in=named) | Q(status__in=LIVE)
+    newest = Stream.objects.filter(topic=topic, pk=since).values_list("created_at", flat=True).first()
+    if newest is not None:
+        wanted |= Q(created_at__gt=newest)
+    found = Stream.objects.filter(wanted, topic=topic).order_by("created_at", "id").annotate(last=Max("chunk__seq"))
+    return [
+        Standing(str(pk), last or 0, status in LIVE) for pk, status, last in found.values_list("pk", "status", "last")
+    ]
+
+
+class Reader:
+    """Follows a topic, or with `only` one stream of it. Use as a context manager, `attach`, then iterate `items`."""
+
+    def __init__(self, topic: str, only: str | None = None, hub: Hub | None = None) -> None:
+        self.topic = topic
+        self._only = only
+        self._hub = hub or get_hub()
+        self._feed: Feed | None = None
+        self._cursors: dict[str, Cursor] = {}
+        self._finished: set[str] = set()
+        self._woken = asyncio.Event()
+        self._in_flight: deque[tuple[str, int, int]] = deque()
+        self._unacked = 0
+        self._acks = False
+
+    async def __aenter__(self) -> Self:
+        self._feed = await self._hub.join(self, self.topic)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hub.leave(self, self.topic)
+
+    async def attach(self, after: dict[str, int], since: str | None = None) -> None:
+        """Follow from these positions: `after` names streams, unfinished others and those since `since` come whole.
+
+        Positions behind the end of a log are taken as its end; a finished stream is completed by its `end` in any case.
+        """
+        assert self._feed is not None
+        named = [uuid.UUID(stream) for stream in after]
+        newest = uuid.UUID(since) if since else None
+        for standing in await self._hub.database().run(standings, self.topic, named, newest):
+            seq = min(after.get(standing.stream, 0), standing.last)
+            if not standing.live:
+                seq = max(min(seq, standing.last - 1), 0)
+            tail = self._feed.tail(standing.stream)
+            if self._wants(standing.stream):
+                self._cursors[standing.stream] = Cursor(tail, seq, announced=standing.stream in after)
+        self.wake()
+
+    def follow(self, tail: Tail, *, announced: bool = False) -> None:
+        """Follow a stream from its first row, unless it is followed or finished here already."""
+        known = tail.stream in self._cursors or tail.stream in self._finished
+        if not known and self._wants(tail.stream):
+            self._cursors[tail.stream] = Cursor(tail, 0, announced)
+            self.wake()
+
+    def follow_new(self, stream: str) -> None:
+        """Follow a stream just made here, of which the client knows, before any message or tick tells of it."""
+        assert self._feed is not None
+        self.follow(self._feed.tail(stream), announced=True)
+
+    def _wants(self, stream: str) -> bool:
+        return self._only is None or stream == self._only
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def ack(self, stream: str, seq: int) -> None:
+        """The client has taken in everything of `stream` up to `seq`. From the first ack on, what was sent and not
+        acknowledged is bounded by READER_UNACKED_BYTES."""
+        self._acks = True
+        kept: deque[tuple[str, int, int]] = deque()
+        for sent in self._in_flight:
+            if sent[0] == stream and sent[1] <= seq:
+                self._unacked -= sent[2]
+            else:
+                kept.append(sent)
+        self._in_flight = kept
+        self.wake()
+
+    async def items(self) -> AsyncIterator[Item]:
+        """What comes next, for ever."""
+        while True:
+            yield await self.next()
+
+    async def next(self) -> Item:
+        """What comes next, the streams taking turns. May be cancelled and called again: nothing is lost by it."""
+        while True:
+            self._woken.clear()
+            if not (self._acks and self._unacked > settings.READER_UNACKED_BYTES):
+                for stream, cursor in list(self._cursors.items()):
+                    item = await self._next(cursor)
+                    if item is not None:
+                        if stream in self._cursors:
+                            self._cursors[stream] = self._cursors.pop(stream)
+                        return item
+            await self._woken.wait()
+
+    async def _next(self, cursor: Cursor) -> Item | None:
+        tail = cursor.tail
+        if not cursor.announced:
+            cursor.announced = True
+            return Opened(tail.stream)
+        if tail.gone:
+            self._finish(tail.stream)
+            return Gone(tail.stream)
+        if cursor.unread or tail.behind(cursor.seq):
+            piece = await self._read(cursor)
+        else:
+            piece = tail.piece_after(cursor.seq)
+        if piece is not None:
+            return self._advance(cursor, piece)
+        if tail.progress is not cursor.progress and tail.progress is not None:
+            cursor.progress = tail.progress
+            return Reading(tail.stream, tail.progress)
+        return None
+
+    async def _read(self, cursor: Cursor) -> Piece | None:
+        tail = cursor.tail
+        page = Chunk.objects.page
+        rows, more = await self._hub.database().run(page, tail.stream, cursor.seq, settings.READER_PAGE_BYTES)
+        cursor.unread = more
+        if not rows:
+            tail.learn(cursor.seq)
+            tail.gone = tail.gone or tail.behind(cursor.seq)  # Rows that were there are there no more.
+            return None
+        if not more:
+            tail.learn(rows[-1].seq)
+        return Piece(tail.stream, cursor.seq, tuple(rows))
+
+    def _advance(self, cursor: Cursor, piece: Piece) -> Piece:
+        cursor.seq = piece.seq
+        if self._acks:
+            self._in_flight.append((piece.stream, piece.seq, piece.size))
+            self._unacked += piece.size
+        if piece.ends:
+            self._finish(piece.stream)
+        return piece
+
+    def _finish(self, stream: str) -> None:
+        del self._cursors[stream]
+        self._finished.add(stream)
