@@ -1,0 +1,81 @@
+"""What the pages accept: prompts, titles and the sign-up form. No text is ever lost to an error."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib.auth.forms import UserCreationForm
+
+from conversations.models import Conversation, User
+
+
+class PromptForm(forms.Form):
+    """A prompt with the idempotency key its form was rendered with; `status` is what the page answers with."""
+
+    text = forms.CharField(strip=False, required=False)
+    key = forms.UUIDField(required=False)
+
+    status = 200
+
+    def clean_text(self) -> str:
+        # A browser posts CRLF, a script LF: the same prompt must be the same text under the same key.
+        text: str = self.cleaned_data["text"].replace("\r\n", "\n")
+        limit: int = settings.PROMPT_MAX_CHARS
+        if not text.strip():
+            raise forms.ValidationError("Write something first.")
+        if len(text) > limit:
+            raise forms.ValidationError(f"That is {len(text):,} characters; at most {limit:,} fit. Shorten it a little.")
+        return text
+
+    def is_valid(self) -> bool:
+        valid = super().is_valid()
+        if self.is_bound and not valid:
+            self.status = 400
+        return valid
+
+    def refuse(self, status: int, detail: str) -> None:
+        self.status = status
+        self.add_error("text", detail)
+
+    @property
+    def fresh_key(self) -> uuid.UUID:
+        """A new key for every rendering: what was refused was not stored, and the next try may have another text."""
+        return uuid.uuid4()
+
+    @property
+    def typed(self) -> str:
+        return str(self.data.get("text", ""))
+
+    @property
+    def problems(self) -> list[str]:
+        return [str(problem) for problems in self.errors.values() for problem in problems]
+
+
+class TitleForm(forms.ModelForm[Conversation]):
+    class Meta:
+        model = Conversation
+        fields = ("title",)
+
+
+class SignupForm(UserCreationForm[User]):
+    """A new account; with a visitor as its instance that visitor becomes the account and keeps the conversations."""
+
+    class Meta:
+        model = User
+        fields = ("username",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["username"].help_text = ""
+        self.fields["password1"].help_text = "At least 8 characters, and not a common word."
+        self.fields["password2"].help_text = ""
+        if self.instance.is_visitor:
+            self.initial["username"] = ""
+
+    def save(self, commit: bool = True) -> User:
+        self.instance.is_visitor = False
+        user: User = super().save(commit)
+        return user

@@ -1,0 +1,30 @@
+"""How stored text becomes page text: the one place between a message and its HTML (static/js/reply.js mirrors it)."""
+
+from django import template
+from django.utils.html import escape
+from django.utils.safestring import SafeString, mark_safe
+
+from streaming.models import Status, Stream
+
+register = template.Library()
+CUT = ("length", "content_filter")
+NOTES = (*Status.values, "retry", *CUT)
+
+
+@register.filter(is_safe=True)
+def exactly(text: str) -> SafeString:
+    """`text` escaped so that the page's text equals it to the character: a parser would turn a bare CR into LF."""
+    return mark_safe(escape(text).replace("\r", "&#13;"))  # noqa: S308
+
+
+@register.filter
+def note(stream: Stream) -> str:
+    """Which note stands under a reply (templates/conversations/_note.html): its status, or why a done one is short."""
+    cut = stream.status == Status.DONE and stream.finish_reason in CUT
+    return stream.finish_reason if cut else stream.status
+
+
+@register.simple_tag
+def notes() -> tuple[str, ...]:
+    """Every note there is, for the script to clone."""
+    return NOTES

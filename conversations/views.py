@@ -1,0 +1,169 @@
+"""The pages: load what the person may see or answer 404, validate, make one model call, respond."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil
+from typing import Any, cast
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import login
+from django.contrib.auth import views as auth_views
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.forms import AuthenticationForm
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods, require_POST
+
+from conversations.api.throttles import LOGINS, PROMPTS, VISITORS, wait_s
+from conversations.forms import PromptForm, SignupForm, TitleForm
+from conversations.models import Conversation, Message, Refused, User
+from streaming import engine
+from streaming.models import Stream
+
+SIDEBAR_LENGTH = 200
+
+
+@require_http_methods(["GET", "POST"])
+def home(request: HttpRequest) -> HttpResponse:
+    """The landing page for strangers, the first prompt of a new conversation for users."""
+    if not request.user.is_authenticated:
+        return render(request, "conversations/landing.html")
+    user = person(request)
+    form = PromptForm(request.POST or None)
+    if request.method == "POST" and (reply := asked(request, form, lambda *ask: Conversation.begin(user, *ask))):
+        return redirect("conversation", reply.conversation_id)
+    return page(request, "conversations/new.html", status=form.status, form=form)
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def conversation(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Everything said so far; POST asks, for those without JavaScript."""
+    found = owned(request, pk)
+    form = PromptForm(request.POST or None)
+    if request.method == "POST" and asked(request, form, found.ask):
+        return redirect("conversation", pk)
+    turns = [(message, message.describe()) for message in found.turns()]
+    live = any(said["status"] in ("pending", "streaming") for _, said in turns)
+    context = {"conversation": found, "turns": turns, "live": live, "form": form}
+    return page(request, "conversations/conversation.html", status=form.status, **context)
+
+
+@login_required
+@require_POST
+def stop(request: HttpRequest, pk: UUID) -> HttpResponse:
+    Stream.objects.filter(topic=owned(request, pk).topic).request_stop()
+    engine.wake()
+    return redirect("conversation", pk)
+
+
+@login_required
+@require_POST
+def rename(request: HttpRequest, pk: UUID) -> HttpResponse:
+    form = TitleForm(request.POST, instance=owned(request, pk))
+    if form.is_valid():
+        form.save()
+    else:
+        messages.error(request, "A title has at most 200 characters.")
+    return redirect("conversation", pk)
+
+
+@login_required
+@require_POST
+def clear(request: HttpRequest, pk: UUID) -> HttpResponse:
+    owned(request, pk).clear()
+    return redirect("conversation", pk)
+
+
+@login_required
+@require_POST
+def delete(request: HttpRequest, pk: UUID) -> HttpResponse:
+    owned(request, pk).delete()
+    messages.success(request, "The conversation is deleted.")
+    return redirect("home")
+
+
+@require_POST
+def visitor(request: HttpRequest) -> HttpResponse:
+    """An account without a form: whoever holds this session is it."""
+    if request.user.is_authenticated:
+        return redirect("home")
+    if seconds := wait_s(request, VISITORS):
+        problem = f"Too many new visitors from your network. Try again in {ceil(seconds)} s, or sign up."
+        return render(request, "conversations/landing.html", {"problem": problem}, status=429)
+    login(request, User.new_visitor())
+    return redirect("home")
+
+
+@require_http_methods(["GET", "POST"])
+def signup(request: HttpRequest) -> HttpResponse:
+    """A real account; a visitor who signs up stays the same user and keeps every conversation."""
+    if request.user.is_authenticated and not person(request).is_visitor:
+        return redirect("home")
+    form = SignupForm(request.POST or None, instance=person(request) if request.user.is_authenticated else None)
+    status = 200
+    if request.method == "POST":
+        if seconds := wait_s(request, LOGINS):
+            form.add_error(None, f"Too many attempts. Try again in {ceil(seconds)} s.")
+            status = 429
+        elif form.is_valid():
+            login(request, form.save())
+            return redirect("home")
+        else:
+            status = 400
+    return render(request, "registration/signup.html", {"form": form}, status=status)
+
+
+class LoginView(auth_views.LoginView):
+    """Django's, with a limit on tries; a visitor who logs in takes the conversations along."""
+
+    redirect_authenticated_user = False
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if seconds := wait_s(request, LOGINS):
+            form = AuthenticationForm(request, initial={"username": request.POST.get("username", "")})
+            problem = f"Too many attempts. Try again in {ceil(seconds)} s."
+            return self.render_to_response(self.get_context_data(form=form, problem=problem), status=429)
+        return super().post(request, *args, **kwargs)
+
+    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        before = self.request.user
+        response = super().form_valid(form)
+        if before.is_authenticated and before.is_visitor:
+            Conversation.objects.filter(owner=before).update(owner=form.get_user())
+        return response
+
+
+def person(request: HttpRequest) -> User:
+    """The signed-in user of a request that has one."""
+    return cast(User, request.user)
+
+
+def owned(request: HttpRequest, pk: UUID) -> Conversation:
+    return get_object_or_404(Conversation.objects.visible_to(request.user), pk=pk)
+
+
+def asked(request: HttpRequest, form: PromptForm, ask: Callable[[str, UUID | None], Message]) -> Message | None:
+    """The reply to the posted prompt, or None with the reason among the form's problems."""
+    if not form.is_valid():
+        return None
+    if seconds := wait_s(request, PROMPTS):
+        form.refuse(429, f"That was quick. Try again in {ceil(seconds)} s.")
+        return None
+    try:
+        return ask(form.cleaned_data["text"], form.cleaned_data["key"])
+    except Refused as refused:
+        form.refuse(409, refused.detail)
+        return None
+
+
+def page(request: HttpRequest, template: str, *, status: int, **context: Any) -> HttpResponse:
+    """A page with the sidebar of the person's conversations, newest first; `answering` holds those being answered."""
+    listed = list(Conversation.objects.visible_to(request.user)[:SIDEBAR_LENGTH])
+    topics = {each.topic: each.pk for each in listed}
+    live = Stream.objects.live().filter(topic__in=topics).values_list("topic", flat=True)
+    context |= {"limit": settings.PROMPT_MAX_CHARS, "listed": listed, "answering": {topics[topic] for topic in live}}
+    return render(request, template, context, status=status)

@@ -1,0 +1,50 @@
+// Follows the newest text until the reader scrolls up, and again once the end is in sight.
+
+const NEAR_PX = 24;
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+export class Follow {
+  constructor(scroller, button) {
+    this.scroller = scroller;
+    this.button = button;
+    this.top = 0;
+    scroller.addEventListener("scroll", () => this.scrolled(), { passive: true });
+    button.addEventListener("click", () => this.jump());
+    new ResizeObserver(() => this.keep()).observe(scroller);
+    this.stick();
+  }
+
+  get gap() {
+    const { scrollHeight, scrollTop, clientHeight } = this.scroller;
+    return scrollHeight - scrollTop - clientHeight;
+  }
+
+  // Only a move upwards lets go: growth of the text below is not the reader's doing.
+  scrolled() {
+    const { scrollTop } = this.scroller;
+    if (scrollTop < this.top - 1 && this.gap > 1) this.stuck = false;
+    else if (this.gap < NEAR_PX) this.stuck = true;
+    this.top = scrollTop;
+    this.show();
+  }
+
+  // After every change of the text.
+  keep() {
+    if (this.stuck) this.scroller.scrollTop = this.scroller.scrollHeight;
+    this.show();
+  }
+
+  stick() {
+    this.stuck = true;
+    this.keep();
+  }
+
+  jump() {
+    this.scroller.scrollTo({ top: this.scroller.scrollHeight, behavior: calm.matches ? "auto" : "smooth" });
+    this.stuck = calm.matches;
+  }
+
+  show() {
+    this.button.hidden = this.stuck || this.gap < NEAR_PX;
+  }
+}
