@@ -36,6 +36,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
 
     async def connect(self) -> None:
         self.tasks: list[asyncio.Task[None]] = []
+        self.turns: set[str] = set()
         self.access = Access.of(self.scope)
         self.pk: UUID = self.scope["url_route"]["kwargs"]["pk"]
         await self.accept()
@@ -105,8 +106,8 @@ class ConversationConsumer(AsyncWebsocketConsumer):
             await self._refuse(refused.code, refused.detail, key=str(command.key))
             return
         stream = str(reply.stream_id)
-        await self._send_turn(stream)
-        reader.follow_new(stream)
+        if not reader.follow_new(stream):
+            await self._send_turn(stream)
 
     async def _forward(self, reader: Reader, command: Attach) -> None:
         """Everything the reader yields, in order, as fast as the client takes it."""
@@ -132,6 +133,10 @@ class ConversationConsumer(AsyncWebsocketConsumer):
             await self._send({"type": "progress", "stream": item.stream, **item.progress})
 
     async def _send_turn(self, stream: str) -> None:
+        """Announce a stream, once on this connection."""
+        if stream in self.turns:
+            return
+        self.turns.add(stream)
         turn = await get_hub().database().run(self.conversation.turn, stream)
         if turn is not None:
             await self._send(turn)

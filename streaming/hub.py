@@ -131,6 +131,11 @@ class Hub:
         self._next_thread = cycle(self._threads)
         self._healing: dict[str, asyncio.Task[None]] = {}
 
+    @property
+    def watched(self) -> int:
+        """How many topics are watched."""
+        return len(self._feeds)
+
     def database(self) -> DatabaseThread:
         """A thread for reads."""
         return next(self._next_thread)

@@ -120,17 +120,18 @@ class Reader:
                 self._cursors[standing.stream] = Cursor(tail, seq, announced=standing.stream in after)
         self.wake()
 
-    def follow(self, tail: Tail, *, announced: bool = False) -> None:
-        """Follow a stream from its first row, unless it is followed or finished here already."""
-        known = tail.stream in self._cursors or tail.stream in self._finished
-        if not known and self._wants(tail.stream):
-            self._cursors[tail.stream] = Cursor(tail, 0, announced)
+    def follow(self, tail: Tail) -> bool:
+        """Follow a stream from its first row; False if it is followed or finished here already."""
+        new = tail.stream not in self._cursors and tail.stream not in self._finished and self._wants(tail.stream)
+        if new:
+            self._cursors[tail.stream] = Cursor(tail, 0, announced=False)
             self.wake()
+        return new
 
-    def follow_new(self, stream: str) -> None:
-        """Follow a stream just made here, of which the client knows, before any message or tick tells of it."""
+    def follow_new(self, stream: str) -> bool:
+        """Follow a stream just made here, before any message or tick tells of it; False if one did already."""
         assert self._feed is not None
-        self.follow(self._feed.tail(stream), announced=True)
+        return self.follow(self._feed.tail(stream))
 
     def _wants(self, stream: str) -> bool:
         return self._only is None or stream == self._only

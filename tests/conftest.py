@@ -1,0 +1,141 @@
+"""People, conversations and engines that every part of the tests needs."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+from asgiref.sync import sync_to_async
+from channels.layers import channel_layers, get_channel_layer
+
+from conversations.models import Conversation, Message, Token, User
+from streaming.engine import Engine
+from streaming.hub import stop_hub
+from streaming.models import Chunk, Entry, Outcome, Stream
+from streaming.frames import Row
+from streaming.providers import Provider
+
+DEADLINE_S = 10.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Async tests work in several threads, where a test's transaction is not seen: they leave rows or lock SQLite."""
+    for item in items:
+        mark = item.get_closest_marker("django_db")
+        if mark and inspect.iscoroutinefunction(getattr(item, "obj", None)) and not mark.kwargs.get("transaction"):
+            raise pytest.UsageError(f"{item.nodeid}: an async test needs django_db(transaction=True)")
+
+
+@pytest.fixture(autouse=True)
+def _own_layer() -> Iterator[None]:
+    """No test hears another's broadcasts."""
+    channel_layers.backends.clear()
+    yield
+    channel_layers.backends.clear()
+
+
+@pytest.fixture
+def alice(db: None) -> User:
+    """The owner."""
+    return User.objects.create_user("alice", password="correct horse")
+
+
+@pytest.fixture
+def bob(db: None) -> User:
+    """The stranger."""
+    return User.objects.create_user("bob", password="battery staple")
+
+
+@pytest.fixture
+def alices_token(alice: User) -> str:
+    return Token.objects.issue(alice, "phone")
+
+
+@pytest.fixture
+def bobs_token(bob: User) -> str:
+    return Token.objects.issue(bob)
+
+
+@pytest.fixture
+def conversation(alice: User) -> Conversation:
+    return Conversation.objects.create(owner=alice)
+
+
+@pytest.fixture
+def reply(conversation: Conversation) -> Message:
+    """A reply that waits for its engine."""
+    return conversation.ask("Hello?")
+
+
+@pytest.fixture
+def running_stream(reply: Message) -> Stream:
+    """A stream that a worker elsewhere writes; two rows so far: "Hel", "lo"."""
+    stream = Stream.objects.claim(reply.stream_id, "elsewhere", 60)
+    assert stream is not None
+    add(stream, 1, "Hel")
+    add(stream, 2, "lo")
+    return stream
+
+
+def add(stream: Stream, seq: int, text: str, kind: str = "text") -> None:
+    """Append one row of words under the stream's lease."""
+    assert stream.lease is not None
+    Stream.objects.append([Entry(stream.pk, stream.lease, (Row(seq, kind, text, None),))])
+
+
+def finish(stream: Stream, seq: int, status: str = "done") -> None:
+    """Append the `end` row under the stream's lease."""
+    assert stream.lease is not None
+    outcome = Outcome(status, "stop")
+    Stream.objects.append([Entry(stream.pk, stream.lease, (Row(seq, "end", "", outcome.data()),), outcome=outcome)])
+
+
+def new_stream(topic: str = "topic") -> Stream:
+    return Stream.objects.create(topic=topic, request={"model": "m", "messages": []})
+
+
+def stored_text(stream: uuid.UUID) -> str:
+    """The text that the rows of a stream add up to, whatever its own column says."""
+    from streaming.frames import fold
+
+    return fold(Chunk.objects.rows(stream)).text
+
+
+async def until(condition: Callable[[], Awaitable[bool]], deadline_s: float = DEADLINE_S) -> None:
+    """Ask again and again until `condition` holds; fails at the deadline."""
+    async with asyncio.timeout(deadline_s):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+async def ended(stream: uuid.UUID) -> Stream:
+    """The stream, once it has its final state."""
+    found = sync_to_async(lambda: Stream.objects.exclude(finished_at=None).filter(pk=stream).first())
+    async with asyncio.timeout(DEADLINE_S):
+        while (row := await found()) is None:
+            await asyncio.sleep(0.01)
+    return row
+
+
+@asynccontextmanager
+async def engine_with(provider: Provider) -> AsyncIterator[Engine]:
+    """A running engine on this loop."""
+    layer = get_channel_layer()
+    assert layer is not None
+    engine = Engine(provider, layer)
+    engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+@pytest.fixture
+async def hub_stopped() -> AsyncIterator[None]:
+    """Ends the loop's hub with the test, so that its threads let go of the database."""
+    yield
+    await stop_hub()

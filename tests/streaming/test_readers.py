@@ -1,0 +1,282 @@
+"""Promise 2 at its heart: whatever happens to the messages, every reader's text is the database's text."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from channels.layers import get_channel_layer
+from django.test import override_settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streaming.frames import Piece, Row, fold
+from streaming.hub import Hub
+from streaming.models import Chunk, Entry, Outcome, Stream
+from streaming.reader import Gone, Opened, Reader
+from tests.conftest import DEADLINE_S, new_stream
+from tests.follower import Follower
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+KINDS = st.sampled_from(["text", "text", "text", "reasoning", "restart", "retry"])
+FATES = st.sampled_from(["deliver", "deliver", "drop", "twice", "late"])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("commit"), st.lists(st.tuples(KINDS, st.text(max_size=8)), min_size=1, max_size=4), FATES),
+        st.tuples(st.just("deliver late"), st.randoms(use_true_random=False)),
+        st.tuples(st.just("attach"), st.integers(0, 30)),
+        st.tuples(st.just("reattach"), st.integers(0, 5)),
+        st.tuples(st.just("pull"), st.integers(0, 5), st.integers(1, 3)),
+        st.tuples(st.just("tick")),
+    ),
+    max_size=25,
+)
+
+
+class Theatre:
+    """One stream, its writer, a hub whose messages meet their fates, and readers that come and go."""
+
+    def __init__(self, hub: Hub, stream: Stream) -> None:
+        self.hub = hub
+        self.stream = stream
+        self.seq = 0
+        self.late: list[dict[str, Any]] = []
+        self.readers: list[tuple[Reader, Follower]] = []
+
+    async def commit(self, said: list[tuple[str, str]], fate: str, outcome: Outcome | None = None) -> None:
+        rows = tuple(
+            Row(n, kind, text.replace("\0", "") if kind in ("text", "reasoning") else "", self.data(kind, outcome))
+            for n, (kind, text) in enumerate(said, self.seq + 1)
+        )
+        assert self.stream.lease is not None
+        entry = Entry(self.stream.pk, self.stream.lease, rows, outcome=outcome)
+        assert await sync_to_async(Stream.objects.append)([entry]) == set()
+        message = self.message(rows)
+        self.seq = rows[-1].seq
+        for _ in range({"deliver": 1, "twice": 2}.get(fate, 0)):
+            await self.deliver(message)
+        if fate == "late":
+            self.late.append(message)
+
+    def data(self, kind: str, outcome: Outcome | None) -> dict[str, Any] | None:
+        if kind == "end":
+            assert outcome is not None
+            return outcome.data()
+        return {"attempt": 2} if kind in ("retry", "restart") else None
+
+    def message(self, rows: tuple[Row, ...]) -> dict[str, Any]:
+        return {
+            "type": "stream.rows",
+            "topic": self.stream.topic,
+            "stream": str(self.stream.pk),
+            "after": self.seq,
+            "rows": [list(row) for row in rows],
+            "progress": None,
+        }
+
+    async def deliver(self, message: dict[str, Any]) -> None:
+        layer = get_channel_layer()
+        assert layer is not None
+        await layer.group_send(self.stream.topic, message)
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    async def attach(self, after: int, follower: Follower | None = None) -> None:
+        pk = str(self.stream.pk)
+        if follower is None:
+            follower = Follower()
+            rows = await sync_to_async(Chunk.objects.rows)(self.stream.pk)
+            follower.begin(pk, fold(row for row in rows if row.seq <= after))
+        reader = await Reader(self.stream.topic, hub=self.hub).__aenter__()
+        await reader.attach(follower.positions)
+        self.readers.append((reader, follower))
+
+    async def pull(self, reader: Reader, follower: Follower, count: int) -> None:
+        """Take up to `count` items, if there are so many at once."""
+        for _ in range(count):
+            try:
+                async with asyncio.timeout(0.005):
+                    item = await reader.next()
+            except TimeoutError:
+                return
+            if isinstance(item, Piece):
+                for text in item.native:
+                    follower.apply(json.loads(text))
+
+    async def play(self, step: tuple[Any, ...]) -> None:
+        match step:
+            case ("commit", said, fate):
+                await self.commit(said, fate)
+            case ("deliver late", random):
+                random.shuffle(self.late)
+                for message in self.late:
+                    await self.deliver(message)
+                self.late.clear()
+            case ("attach", after):
+                await self.attach(after)
+            case ("reattach", which) if self.readers:
+                reader, follower = self.readers.pop(which % len(self.readers))
+                await reader.__aexit__(None, None, None)
+                await self.attach(0, follower)
+            case ("pull", which, count) if self.readers:
+                await self.pull(*self.readers[which % len(self.readers)], count)
+            case ("tick",):
+                await self.hub.tick()
+
+    async def to_the_end(self, reader: Reader, follower: Follower) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while not follower.done(str(self.stream.pk)):
+                await self.hub.tick()
+                await self.pull(reader, follower, 100)
+
+
+async def run(steps: list[tuple[Any, ...]], last_fate: str) -> None:
+    layer = get_channel_layer()
+    assert layer is not None
+    hub = Hub(layer)
+    stream = await sync_to_async(lambda: Stream.objects.claim(new_stream().pk, "w", 600))()
+    assert stream is not None
+    theatre = Theatre(hub, stream)
+    try:
+        for step in steps:
+            await theatre.play(step)
+        await theatre.attach(0)
+        await theatre.commit([("text", "fin"), ("end", "")], last_fate, Outcome("done"))
+        for reader, follower in theatre.readers:
+            await theatre.to_the_end(reader, follower)
+        stored = await Stream.objects.aget(pk=stream.pk)
+        for _, follower in theatre.readers:
+            shown = follower.streams[str(stream.pk)]
+            assert (shown.text, shown.reasoning, shown.status) == (stored.text, stored.reasoning, "done")
+    finally:
+        await hub.stop()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(steps=STEPS, last_fate=FATES)
+@override_settings(HUB_TICK_S=3600, HUB_RECENT_BYTES=400, READER_PAGE_BYTES=250)
+def test_whatever_happens_to_the_messages_every_reader_has_the_text_of_the_database(
+    steps: list[tuple[Any, ...]], last_fate: str
+) -> None:
+    asyncio.run(run(steps, last_fate))
+
+
+@pytest.fixture
+async def hub() -> Any:
+    layer = get_channel_layer()
+    assert layer is not None
+    hub = Hub(layer)
+    yield hub
+    await hub.stop()
+
+
+@pytest.fixture
+async def theatre(hub: Hub, settings: Any) -> Theatre:
+    settings.HUB_TICK_S = 3600
+    stream = await sync_to_async(lambda: Stream.objects.claim(new_stream().pk, "w", 600))()
+    assert stream is not None
+    return Theatre(hub, stream)
+
+
+async def within(get: Callable[[], Awaitable[Any]]) -> Any:
+    async with asyncio.timeout(DEADLINE_S):
+        return await get()
+
+
+async def test_a_reader_that_missed_a_frame_gets_it_from_the_database(theatre: Theatre) -> None:
+    await theatre.attach(0)
+    await theatre.commit([("text", "a")], "deliver")
+    await theatre.commit([("text", "b")], "drop")
+    await theatre.commit([("text", "c"), ("end", "")], "deliver", Outcome("done"))
+    reader, follower = theatre.readers[0]
+    await theatre.to_the_end(reader, follower)
+    assert follower.streams[str(theatre.stream.pk)].text == "abc"
+
+
+async def test_a_gap_is_read_from_the_database_once_for_all_readers(theatre: Theatre, monkeypatch: Any) -> None:
+    for _ in range(10):
+        await theatre.attach(0)
+        await theatre.pull(*theatre.readers[-1], 1)
+    reads: list[Any] = []
+    page = type(Chunk.objects.all()).page
+    monkeypatch.setattr(
+        type(Chunk.objects), "page", lambda self, *args: reads.append(args) or page(self.all(), *args), raising=False
+    )
+    await theatre.commit([("text", "a")], "drop")
+    await theatre.commit([("text", "b"), ("end", "")], "deliver", Outcome("done"))
+    for reader, follower in theatre.readers:
+        await theatre.to_the_end(reader, follower)
+    assert len(reads) == 1
+
+
+async def test_a_turn_that_no_message_told_of_is_found_by_the_tick(theatre: Theatre) -> None:
+    await theatre.attach(0)
+    later = await sync_to_async(new_stream)(theatre.stream.topic)
+    await theatre.hub.tick()
+    reader, _ = theatre.readers[0]
+    assert await within(reader.next) == Opened(str(later.pk))
+
+
+async def test_a_turn_begun_and_finished_while_away_is_sent_to_one_who_says_since(theatre: Theatre) -> None:
+    missed = await sync_to_async(new_stream)(theatre.stream.topic)
+    reader = Reader(theatre.stream.topic, hub=theatre.hub)
+    async with reader:
+        await reader.attach({str(theatre.stream.pk): 0}, since=str(theatre.stream.pk))
+        assert await within(reader.next) == Opened(str(missed.pk))
+
+
+async def test_a_deleted_stream_is_said_to_be_gone(theatre: Theatre) -> None:
+    await theatre.commit([("text", "a")], "drop")
+    await theatre.attach(0)
+    reader, follower = theatre.readers[0]
+    await theatre.pull(reader, follower, 1)
+    await Stream.objects.filter(pk=theatre.stream.pk).adelete()
+    for _ in range(2):
+        await theatre.hub.tick()
+    assert await within(reader.next) == Gone(str(theatre.stream.pk))
+
+
+async def test_a_position_behind_the_end_is_taken_as_the_end(theatre: Theatre) -> None:
+    await theatre.commit([("text", "a"), ("end", "")], "drop", Outcome("done"))
+    reader = Reader(theatre.stream.topic, hub=theatre.hub)
+    async with reader:
+        await reader.attach({str(theatre.stream.pk): 10**9})
+        piece = await within(reader.next)
+    assert [row.kind for row in piece.rows] == ["end"]
+
+
+async def test_two_that_join_at_the_same_moment_both_hear(theatre: Theatre) -> None:
+    await asyncio.gather(*(theatre.attach(0) for _ in range(20)))
+    await theatre.commit([("text", "x"), ("end", "")], "deliver", Outcome("done"))
+    for reader, follower in theatre.readers:
+        await theatre.pull(reader, follower, 5)
+        assert follower.streams[str(theatre.stream.pk)].text == "x"
+
+
+async def test_a_client_that_acknowledges_is_not_sent_more_than_its_budget(theatre: Theatre, settings: Any) -> None:
+    settings.READER_UNACKED_BYTES, settings.READER_PAGE_BYTES = 1000, 250
+    await theatre.attach(0)
+    reader, follower = theatre.readers[0]
+    reader.ack(str(theatre.stream.pk), 0)
+    for _ in range(20):
+        await theatre.commit([("text", "x" * 100)], "deliver")
+    await theatre.pull(reader, follower, 100)
+    sent = len(follower.streams[str(theatre.stream.pk)].text)
+    assert 900 <= sent < 2000
+    reader.ack(str(theatre.stream.pk), follower.streams[str(theatre.stream.pk)].seq)
+    await theatre.pull(reader, follower, 100)
+    assert len(follower.streams[str(theatre.stream.pk)].text) > sent
+
+
+async def test_readers_leave_nothing_behind(theatre: Theatre) -> None:
+    for _ in range(5):
+        await theatre.attach(0)
+    for reader, _ in theatre.readers:
+        await reader.__aexit__(None, None, None)
+    await theatre.hub.tick()
+    assert theatre.hub.watched == 0
