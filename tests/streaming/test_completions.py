@@ -114,6 +114,13 @@ def test_every_way_of_writing_events_is_understood(body: bytes) -> None:
     decoder.finish()
 
 
+def test_an_event_of_several_lines_is_whole_when_its_line_ends_are_cut_in_two() -> None:
+    body = b'data: {"choices":\r\ndata: [{"delta":{"content":"a"}}]}\r\n\r\ndata: [DONE]\r\n\r\n'
+    deltas, decoder = read(*(bytes([byte]) for byte in body))
+    assert text_of(deltas) == "a"
+    assert decoder.finish() == Finish(None, None)
+
+
 def test_what_follows_done_is_not_read() -> None:
     deltas, decoder = read(event(says("a")) + DONE + event(says("b")) + event("oops"))
     assert text_of(deltas) == "a"
