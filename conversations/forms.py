@@ -27,7 +27,9 @@ class PromptForm(forms.Form):
         if not text.strip():
             raise forms.ValidationError("Write something first.")
         if len(text) > limit:
-            raise forms.ValidationError(f"That is {len(text):,} characters; at most {limit:,} fit. Shorten it a little.")
+            raise forms.ValidationError(
+                f"That is {len(text):,} characters; at most {limit:,} fit. Shorten it a little."
+            )
         return text
 
     def is_valid(self) -> bool:

@@ -1,0 +1,84 @@
+"""A real Chromium on the real server: one site for all browser tests, a fresh profile for each person in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
+
+from tests import browsers
+from tests.browser.cable import Cable
+from tests.browser.chat import Person
+from tests.processes import Server, model_server, server
+
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+QUICK = {"STREAM_LEASE_S": "1.5", "STREAM_BACKOFF_S": "0.2", "ACCESS_CHECK_S": "0.5", "STREAM_PROGRESS_S": "0.2"}
+SECONDS = 15
+
+People = Callable[..., Person]
+
+
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[Browser]:
+    # Playwright's loop counts as running in this thread for as long as it lives, so it must not outlive the package.
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browsers.browser(), args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="package")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    home = tmp_path_factory.mktemp("site")
+    with model_server(for_s=900) as model_url, server(home, model_url, **QUICK) as running:
+        yield running
+
+
+@pytest.fixture
+def new_person(chromium: Browser, site: Server) -> Iterator[People]:
+    """Makes people, each with a browser profile of their own. What their pages' consoles complain of fails the test."""
+    profiles: list[BrowserContext] = []
+    people: list[Person] = []
+
+    def make(url: str = site.url, complains: bool = False, **options: object) -> Person:
+        profile = chromium.new_context(base_url=url, **{"viewport": {"width": 1280, "height": 800}, **options})
+        profile.set_default_timeout(SECONDS * 1000)
+        profiles.append(profile)
+        person = Person(profile)
+        if not complains:
+            people.append(person)
+        return person
+
+    yield make
+    complaints = [complaint for person in people for complaint in person.complaints]
+    for profile in profiles:
+        profile.close()
+    assert not complaints
+
+
+@pytest.fixture
+def cable(site: Server) -> Iterator[Cable]:
+    """The network between a browser and the site: it can be cut and mended."""
+    with Cable(site.port) as laid:
+        yield laid
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _no_proxy() -> Iterator[None]:
+    """Nothing of this leaves the machine, whatever the environment says about proxies."""
+    before = os.environ.get("NO_PROXY")
+    os.environ["NO_PROXY"] = "127.0.0.1"
+    yield
+    if before is None:
+        del os.environ["NO_PROXY"]
+    else:
+        os.environ["NO_PROXY"] = before

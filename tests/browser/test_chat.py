@@ -1,0 +1,260 @@
+"""The main job in a real browser: ask, leave, come back, from anywhere, without losing a character."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.cable import Cable
+from tests.browser.conftest import People
+from tests.modelscript import expected_text
+from tests.processes import Server
+
+SLOW = {"words": 60, "delay_s": 0.04}
+ENDLESS = {"words": 3000, "delay_s": 0.04}
+
+
+def test_an_answer_arrives_word_by_word(new_person: People) -> None:
+    chat = new_person().visits()
+    chat.ask(**SLOW)
+    chat.begins()
+    seen = chat.text
+    assert expected_text(SLOW).startswith(seen)
+    chat.grows(len(seen))
+    chat.ends()
+    assert chat.text == expected_text(SLOW)
+
+
+def test_a_second_turn_follows_on_the_same_page(new_person: People) -> None:
+    chat = new_person().visits()
+    chat.ask(words=3)
+    chat.ends()
+    chat.ask(words=4)
+    chat.ends(turns=2)
+    assert chat.text == expected_text({"words": 4})
+    chat.looks_fresh()
+
+
+def test_a_reload_in_mid_answer_shows_the_text_so_far_and_the_rest(new_person: People) -> None:
+    chat = new_person().visits()
+    chat.ask(**SLOW)
+    chat.begins()
+    chat.grows(40)
+    before = chat.text
+    chat.page.reload()
+    assert chat.text.startswith(before)
+    chat.ends()
+    assert chat.text == expected_text(SLOW)
+
+
+def test_the_text_so_far_is_in_the_page_itself(new_person: People) -> None:
+    person = new_person()
+    chat = person.visits()
+    chat.ask(**SLOW)
+    chat.begins()
+    seen = chat.text
+    assert seen in person.profile.request.get(chat.page.url).text()
+
+
+def test_leaving_and_coming_back_loses_nothing(new_person: People) -> None:
+    person = new_person()
+    chat = person.visits()
+    chat.ask(**SLOW)
+    chat.begins()
+    url = chat.page.url
+    chat.page.close()
+    again = person.opens(url)
+    again.ends()
+    assert again.text == expected_text(SLOW)
+
+
+def test_two_tabs_show_the_same_answer(new_person: People) -> None:
+    person = new_person()
+    first = person.visits()
+    first.ask(**SLOW)
+    first.begins()
+    second = person.opens(first.page.url)
+    first.ends()
+    second.ends()
+    assert first.text == second.text == expected_text(SLOW)
+    assert first.messages == second.messages
+
+
+def test_an_idle_second_tab_sees_a_turn_begun_elsewhere(new_person: People) -> None:
+    person = new_person()
+    first = person.visits()
+    first.ask(words=3)
+    first.ends()
+    second = person.opens(first.page.url)
+    second.connects()
+    first.ask(**SLOW)
+    second.begins(turns=2)
+    second.ends(turns=2)
+    first.ends(turns=2)
+    assert second.text == expected_text(SLOW)
+    assert second.messages == first.messages
+
+
+def test_another_device_follows_after_log_in(new_person: People) -> None:
+    desk, name = new_person().signs_up()
+    desk.ask(**SLOW)
+    desk.begins()
+    phone = new_person(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    there = phone.logs_in(name, path=desk.page.url.removeprefix("http://").partition("/")[1] + _path(desk.page.url))
+    there.ends()
+    desk.ends()
+    assert there.text == desk.text == expected_text(SLOW)
+
+
+def _path(url: str) -> str:
+    return "/".join(url.split("/")[3:])
+
+
+def test_stop_from_the_other_tab_ends_the_answer_for_both(new_person: People) -> None:
+    person = new_person()
+    first = person.visits()
+    first.ask(**ENDLESS)
+    first.begins()
+    second = person.opens(first.page.url)
+    second.connects()
+    second.page.get_by_role("button", name="Stop the answer").click()
+    first.ends("stopped")
+    second.ends("stopped")
+    assert first.text == second.text
+    assert expected_text(ENDLESS).startswith(first.text)
+    expect(first.note).to_have_text("Stopped.")
+    first.looks_fresh()
+
+
+def test_stop_before_the_first_word_and_after_a_reload(new_person: People) -> None:
+    chat = new_person().visits()
+    chat.ask(words=3, first_delay_s=30)
+    expect(chat.replies).to_have_count(1)
+    chat.page.reload()
+    chat.connects()
+    chat.composer.press("Escape")
+    chat.ends("stopped")
+    assert chat.text == ""
+
+
+FINAL: list[tuple[str, dict[str, Any]]] = [
+    ("done", {"words": 30, "delay_s": 0.01}),
+    ("done", {"text": "Grüße 🎉👩‍👩‍👧 \r and \r\n\n  <b>&amp;</b>\u2028\t", "chunk": 1, "surrogates": True}),
+    ("done", {"text": "Fine.", "reasoning": "Let me see. <i>", "delay_s": 0.02}),
+    ("done", {"words": 9, "finish_reason": "length"}),
+    ("done", {"words": 9, "usage": False}),
+    ("done", {"words": 20, "cut_after": 5, "fail_times": 1}),
+    ("error", {"words": 20, "cut_after": 5}),
+    ("error", {"words": 3, "status": 400}),
+    ("done", {"size": 300_000}),
+]
+
+
+@pytest.mark.parametrize(("status", "fields"), FINAL, ids=lambda value: str(value)[:40])
+def test_the_page_ends_as_a_fresh_one_begins(new_person: People, status: str, fields: dict[str, Any]) -> None:
+    chat = new_person().visits()
+    chat.ask(words=1)
+    chat.ends()
+    chat.ask(**fields)
+    chat.ends(status, turns=2)
+    if status == "done":
+        assert chat.text == expected_text(fields)
+    chat.looks_fresh()
+
+
+def test_a_retry_is_shown_and_costs_no_text(new_person: People) -> None:
+    fields = {"words": 12, "delay_s": 0.05, "cut_after": 8, "fail_times": 1}
+    chat = new_person().visits()
+    chat.ask(words=1)
+    chat.ends()
+    chat.ask(**fields)
+    expect(chat.note).to_contain_text("Attempt 2 of 3")
+    assert chat.text
+    chat.ends(turns=2)
+    assert chat.text == expected_text(fields)
+
+
+def test_a_lost_connection_comes_back_by_itself_and_misses_nothing(new_person: People, cable: Cable) -> None:
+    chat = new_person(url=cable.url).visits()
+    chat.ask(**SLOW)
+    chat.begins()
+    cable.cut()
+    chat.page.context.set_offline(True)
+    expect(chat.page.locator("#connection")).to_have_attribute("data-state", "waiting")
+    before = chat.text
+    cable.mend()
+    chat.page.context.set_offline(False)
+    chat.connects()
+    chat.ends()
+    assert chat.text.startswith(before)
+    assert chat.text == expected_text(SLOW)
+    chat.looks_fresh()
+
+
+def test_a_turn_that_began_and_ended_while_offline_is_there_afterwards(new_person: People, cable: Cable) -> None:
+    person = new_person(url=cable.url)
+    chat = person.visits()
+    chat.ask(words=3)
+    chat.ends()
+    elsewhere = person.opens(chat.page.url)
+    elsewhere.connects()
+    chat.page.evaluate("document.dispatchEvent(new Event('freeze'))")
+    # Only this tab loses its network: its socket is cut, and its next ones are refused.
+    chat.page.route_web_socket("**/ws/**", lambda socket: socket.close())
+    cable.cut()
+    cable.mend()
+    elsewhere.connects()
+    elsewhere.ask(words=5)
+    elsewhere.ends(turns=2)
+    assert chat.replies.count() in (1, 2)
+    chat.ends(turns=2)
+    assert chat.messages == elsewhere.messages
+
+
+def test_a_prompt_sent_without_a_connection_is_asked_once_when_it_is_back(new_person: People, cable: Cable) -> None:
+    chat = new_person(url=cable.url).visits()
+    chat.ask(words=3)
+    chat.ends()
+    cable.cut()
+    expect(chat.page.locator("#connection")).to_have_attribute("data-state", "waiting")
+    chat.ask("Are you there?")
+    expect(chat.page.locator("#outbox")).to_contain_text("Are you there?")
+    cable.mend()
+    chat.ends(turns=2)
+    expect(chat.page.locator("#outbox li")).to_have_count(0)
+    assert chat.page.locator("#messages .prompt").count() == 2
+    chat.looks_fresh()
+
+
+def test_a_killed_server_is_found_again_and_the_answer_ends(new_person: People, site: Server) -> None:
+    chat = new_person().visits()
+    chat.ask(**SLOW)
+    chat.begins()
+    chat.grows(60)
+    site.kill()
+    expect(chat.page.locator("#connection")).to_have_attribute("data-state", "waiting")
+    seen = chat.text
+    site.start()
+    assert chat.text == seen
+    chat.connects()
+    chat.ends()
+    assert chat.text == expected_text(SLOW)
+    chat.looks_fresh()
+
+
+def test_without_javascript_one_can_ask_follow_and_stop(new_person: People) -> None:
+    chat = new_person(java_script_enabled=False).visits()
+    chat.composer.fill('{"words": 40, "delay_s": 0.1}')
+    chat.page.get_by_role("button", name="Send").click()
+    expect(chat.replies).to_have_attribute("data-status", "streaming")
+    expect(chat.replies.locator(".body")).to_contain_text("alpha0 beta1")
+    chat.ends()
+    assert chat.text == expected_text({"words": 40})
+    assert 'http-equiv="refresh"' not in chat.page.content()
+    chat.composer.fill('{"words": 3000, "delay_s": 0.1}')
+    chat.page.get_by_role("button", name="Send").click()
+    expect(chat.replies).to_have_count(2)
+    chat.page.get_by_role("button", name="Stop the answer").click()
+    chat.ends("stopped", turns=2)
