@@ -109,5 +109,3 @@ async def _events(reader: Reader, access: Access, stream: UUID) -> AsyncIterator
 
 def _error(code: str, detail: str) -> bytes:
     return b"data: %b\n\n" % orjson.dumps({"type": "error", "code": code, "detail": detail})
-
-

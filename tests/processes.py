@@ -1,0 +1,198 @@
+"""The real server and the model server as processes of their own, on free ports of 127.0.0.1, ended with their test."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+from uuid import uuid4
+
+import httpx
+import websockets
+from websockets.asyncio.client import ClientConnection
+
+from streaming.frames import Row, fold
+from tests.follower import Follower, Shown
+
+ROOT = Path(__file__).resolve().parent.parent
+START_S = 20
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def model_server(for_s: int = 120) -> Iterator[str]:
+    """The tests' model server in its own process; yields the URL that OPENAI_BASE_URL wants."""
+    command = [sys.executable, "-m", "tests.modelserver", "--port", "0", "--for-s", str(for_s)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield json.loads(process.stdout.readline())["url"]
+        finally:
+            process.terminate()
+
+
+@dataclass
+class Server:
+    """Daphne with the whole site on a database file of its own. `start` after `kill` is the same site again."""
+
+    home: Path
+    model_url: str
+    settings: dict[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {
+            "DATABASE_URL": f"sqlite:///{self.home / 'site.sqlite3'}",
+            "REDIS_URL": "",
+            "OPENAI_BASE_URL": self.model_url,
+            "OPENAI_API_KEY": "test-key",
+            "LLM_MODELS": "test-model",
+            "SECRET_KEY": "a key for the tests only, the same after each restart",
+            "THROTTLE_VISITORS": "10000/min",
+            "THROTTLE_PROMPTS": "10000/min",
+            "THROTTLE_LOGINS": "10000/min",
+            "STREAM_LEASE_S": "2",
+            "PYTHONWARNINGS": "default",
+            **self.settings,
+        }
+
+    def manage(self, *arguments: str) -> str:
+        command = [sys.executable, "manage.py", *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=self.environment, check=True, capture_output=True, text=True)
+        return done.stdout
+
+    @property
+    def log(self) -> str:
+        return (self.home / "server.log").read_text(errors="replace")
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        command = [sys.executable, "-m", "daphne", "-b", "127.0.0.1", "-p", str(self.port), "chatsite.asgi:application"]
+        with (self.home / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
+        deadline = time.monotonic() + START_S
+        while not self._answers():
+            assert self.process.poll() is None and time.monotonic() < deadline, self.log
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/login/", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def kill(self) -> None:
+        """kill -9: nothing of it runs on."""
+        self._end(signal.SIGKILL)
+
+    def terminate(self) -> int:
+        """SIGTERM, and the exit status."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(timeout=START_S)
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+
+
+@contextmanager
+def server(home: Path, model_url: str, **settings: str) -> Iterator[Server]:
+    """A running site with an empty, migrated database."""
+    site = Server(home, model_url, settings)
+    site.manage("migrate", "-v0")
+    try:
+        site.start()
+        yield site
+    finally:
+        site.stop()
+
+
+class Client:
+    """A visitor with a token: the API over HTTP, the conversation over the websocket."""
+
+    def __init__(self, site: Server) -> None:
+        self.site = site
+        created = httpx.post(f"{site.url}/api/visitors/")
+        assert created.status_code == 201, created.text
+        self.token: str = created.json()["token"]
+        self.headers = {"Authorization": f"Bearer {self.token}"}
+        self.http = httpx.Client(base_url=f"{site.url}/api", headers=self.headers, timeout=30)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+
+    def new_conversation(self) -> str:
+        return str(self.http.post("/conversations/", json={}).raise_for_status().json()["id"])
+
+    def ask(self, conversation: str, text: str) -> str:
+        """Ask over HTTP; returns the stream's id."""
+        headers = {"Idempotency-Key": str(uuid4())}
+        asked = self.http.post(f"/conversations/{conversation}/messages/", json={"text": text}, headers=headers)
+        return str(asked.raise_for_status().json()["stream"])
+
+    def stream(self, stream: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.http.get(f"/streams/{stream}/").raise_for_status().json()
+        return found
+
+    def text_at(self, stream: str, seq: int) -> str:
+        """What the stored rows up to `seq` add up to."""
+        rows = self.http.get(f"/streams/{stream}/chunks/").raise_for_status().json()["results"]
+        return fold(Row(row["seq"], row["kind"], row.get("text", ""), None) for row in rows if row["seq"] <= seq).text
+
+    @asynccontextmanager
+    async def connected(self, conversation: str, follower: Follower) -> AsyncIterator[ClientConnection]:
+        """An open websocket, attached at the follower's positions."""
+        url = f"ws://127.0.0.1:{self.site.port}/ws/conversations/{conversation}/"
+        async with websockets.connect(url, additional_headers=self.headers, max_size=None, close_timeout=1) as socket:
+            await socket.send(json.dumps({"type": "attach", "after": follower.positions}))
+            yield socket
+
+    async def follow(self, conversation: str, stream: str, follower: Follower, deadline_s: float = 30) -> None:
+        """Follow until `stream` has ended, reconnecting whenever the connection breaks, as a page does."""
+        follower.streams.setdefault(stream, Shown())
+        async with asyncio.timeout(deadline_s):
+            while not follower.done(stream):
+                try:
+                    async with self.connected(conversation, follower) as socket:
+                        await listen(socket, follower, lambda: follower.done(stream))
+                except (OSError, websockets.WebSocketException):
+                    await asyncio.sleep(0.1)
+
+
+async def listen(socket: ClientConnection, follower: Follower, enough: Any) -> None:
+    """Apply frames until `enough()`."""
+    while not enough():
+        follower.apply(json.loads(await socket.recv()))
+
+
+def directive(**fields: Any) -> str:
+    """A prompt that tells the model server what to do (tests/modelscript.py)."""
+    return json.dumps(fields)
