@@ -81,7 +81,7 @@ def clear(request: HttpRequest, pk: UUID) -> HttpResponse:
 @login_required
 @require_POST
 def delete(request: HttpRequest, pk: UUID) -> HttpResponse:
-    owned(request, pk).delete()
+    owned(request, pk).remove()
     messages.success(request, "The conversation is deleted.")
     return redirect("home")
 
@@ -130,10 +130,10 @@ class LoginView(auth_views.LoginView):
         return super().post(request, *args, **kwargs)
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
-        before = self.request.user
+        visitor = User.objects.filter(pk=self.request.user.pk, is_visitor=True).first()
         response = super().form_valid(form)
-        if before.is_authenticated and before.is_visitor:
-            Conversation.objects.filter(owner=before).update(owner=form.get_user())
+        if visitor:
+            visitor.conversations.update(owner=form.get_user())
         return response
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from playwright.sync_api import BrowserContext, Page, expect
@@ -28,6 +30,10 @@ class Chat:
         return self.page.locator("#messages > .reply")
 
     @property
+    def path(self) -> str:
+        return urlsplit(self.page.url).path
+
+    @property
     def messages(self) -> str:
         """The list of messages as the page has it now."""
         return self.page.locator("#messages").inner_html()
@@ -45,10 +51,11 @@ class Chat:
     def seq(self) -> int:
         return int(self.replies.last.get_attribute("data-seq") or 0)
 
-    def ask(self, text: str = "", **fields: Any) -> None:
-        """Type a prompt, or a directive for the model server, and press Enter."""
-        self.composer.fill(text or directive(**fields))
-        self.composer.press("Enter")
+    def ask(self, prompt: str = "", /, **fields: Any) -> None:
+        """Send a prompt, or a directive for the model server, as soon as the page's script runs."""
+        expect(self.page.locator("#connection[data-state='']")).to_have_count(0)
+        self.composer.fill(prompt or directive(**fields))
+        self.page.get_by_role("button", name="Send").click()
 
     def begins(self, turns: int = 1) -> None:
         """Wait until so many turns are here and the newest has said something."""
@@ -67,6 +74,15 @@ class Chat:
 
     def connects(self) -> None:
         expect(self.page.locator("#connection")).to_have_attribute("data-state", "open")
+
+    def says(self, words: str) -> None:
+        """Wait until the note under the newest reply has these words, however shortly."""
+        self.page.wait_for_function(
+            "words => [...document.querySelectorAll('.reply .note')].at(-1).textContent.includes(words)", arg=words
+        )
+
+    def is_cut_off(self) -> None:
+        expect(self.page.locator("#connection")).to_have_attribute("data-state", re.compile("waiting|connecting"))
 
     def looks_fresh(self) -> None:
         """The messages as frames have made them are those of a page loaded now."""

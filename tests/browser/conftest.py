@@ -21,7 +21,7 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
-QUICK = {"STREAM_LEASE_S": "1.5", "STREAM_BACKOFF_S": "0.2", "ACCESS_CHECK_S": "0.5", "STREAM_PROGRESS_S": "0.2"}
+QUICK = {"STREAM_LEASE_S": "2", "STREAM_BACKOFF_S": "0.4", "ACCESS_CHECK_S": "0.5", "STREAM_PROGRESS_S": "0.2"}
 SECONDS = 15
 
 People = Callable[..., Person]
