@@ -6,3 +6,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/", include("conversations.api.urls")),
     path("", include("conversations.urls")),
 ]
+
+# Django's own pages, and the API's shape of an error for what lies under /api/.
+handler400 = "conversations.api.errors.bad_request"
+handler403 = "conversations.api.errors.permission_denied"
+handler404 = "conversations.api.errors.page_not_found"
+handler500 = "conversations.api.errors.server_error"

@@ -61,7 +61,8 @@ class TokenQuerySet(models.QuerySet["Token"]):
         if found is None:
             return None
         today = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
-        self.filter(Q(last_used_at=None) | Q(last_used_at__lt=today), pk=found.pk).update(last_used_at=timezone.now())
+        if found.last_used_at is None or found.last_used_at < today:
+            self.filter(pk=found.pk).update(last_used_at=timezone.now())
         return found.user
 
 
@@ -88,6 +89,21 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
     def visible_to(self, user: Any) -> ConversationQuerySet:
         """The conversations this user, who may be anonymous, may see."""
         return self.filter(owner=user) if user.is_authenticated else self.none()
+
+    def streams(self) -> models.QuerySet[Stream]:
+        """The streams of the answers in these conversations."""
+        return Stream.objects.filter(message__conversation__in=self)
+
+    def remove(self) -> None:
+        """Delete these conversations with their streams, which nothing but a topic ties to them."""
+        # One transaction: a stream that outlived its conversation would go on, seen by nobody, and stay for ever.
+        with transaction.atomic():
+            found = list(self.select_for_update().order_by("pk").values_list("pk", flat=True))
+            # All messages at once and first: by their parents, deleting recurses once per turn of a long conversation.
+            Message.objects.filter(conversation__in=found).delete()
+            Stream.objects.filter(topic__in=[topic_of(pk) for pk in found]).delete()
+            Conversation.objects.filter(pk__in=found).delete()
+            transaction.on_commit(engine.wake)
 
 
 class Conversation(models.Model):
@@ -136,7 +152,9 @@ class Conversation(models.Model):
             if key is not None and (earlier := self.messages.filter(key=key).first()):
                 if earlier.text != text:
                     raise Refused("key_reused", "This idempotency key was used with another text.")
-                return earlier.replies.select_related("stream", "parent").get()
+                reply = earlier.replies.select_related("stream", "parent").get()
+                reply.repeated = True
+                return reply
             if Stream.objects.live().filter(topic=self.topic).exists():
                 raise Refused("busy", "An answer is still being written. Wait for its end or stop it first.")
             turns = self.turns()
@@ -178,6 +196,9 @@ class Conversation(models.Model):
             Conversation.objects.select_for_update().get(pk=self.pk)
             self.messages.all().delete()
             Stream.objects.filter(topic=self.topic).delete()
+
+    def remove(self) -> None:
+        Conversation.objects.filter(pk=self.pk).remove()
 
     def turns(self) -> list[Message]:
         """The messages from the first to the newest, with their streams."""
@@ -245,6 +266,9 @@ class Message(models.Model):
     stream = models.OneToOneField(Stream, on_delete=models.CASCADE, null=True, related_name="message")
     key = models.UUIDField(null=True, editable=False, help_text="The idempotency key the prompt came with.")
     created_at = models.DateTimeField(db_default=Now())
+
+    # Set on what `ask` returns when its key had been used: this is the first answer again.
+    repeated = False
 
     class Meta:
         ordering = ("created_at", "id")

@@ -1,2 +1,21 @@
-from django.urls import URLPattern
-urlpatterns: list[URLPattern] = []
+from django.urls import URLPattern, path, re_path
+from drf_spectacular.views import SpectacularAPIView
+
+from conversations.api import native, schema
+from conversations.api.events import events
+
+urlpatterns: list[URLPattern] = [
+    path("visitors/", native.Visitors.as_view()),
+    path("me/", native.Me.as_view()),
+    path("conversations/", native.Conversations.as_view()),
+    path("conversations/<uuid:pk>/", native.OneConversation.as_view()),
+    path("conversations/<uuid:pk>/messages/", native.Messages.as_view()),
+    path("streams/<uuid:pk>/", native.OneStream.as_view()),
+    path("streams/<uuid:pk>/chunks/", native.Chunks.as_view()),
+    path("streams/<uuid:pk>/events/", events),
+    path("streams/<uuid:pk>/stop/", native.Stop.as_view()),
+    path("schema/", SpectacularAPIView.as_view(), name="api-schema"),
+    path("docs/", schema.DocsView.as_view(), name="api-docs"),
+    # Must stay the last.
+    re_path("", native.NotFound.as_view()),
+]

@@ -1,0 +1,204 @@
+"""The site's JSON API (docs/protocol.md): load what the person may see or 404, validate, one model call, respond."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, cast
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiParameter
+from rest_framework import exceptions
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+from rest_framework.views import APIView
+
+from conversations.api import throttles
+from conversations.api.pagination import NewestFirst, Pages
+from conversations.api.schema import KEY_HEADER, operation
+from conversations.api.serializers import (
+    ChunksInput,
+    ChunksOutput,
+    ConversationInput,
+    ConversationOutput,
+    MessageOutput,
+    PromptInput,
+    StreamOutput,
+    TurnOutput,
+    UserOutput,
+    VisitorOutput,
+    idempotency_key,
+    valid,
+)
+from conversations.models import Conversation, Message, Token, User
+from streaming import engine
+from streaming.models import Chunk, Stream
+
+
+class LengthRequired(exceptions.APIException):
+    status_code = HTTPStatus.LENGTH_REQUIRED
+    default_code = "length_required"
+    default_detail = "Send the body with a Content-Length."
+
+
+# What all views of the API share. Their docstrings would be in the schema.
+class View(APIView):
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        # Rest framework takes a body of unannounced length for none at all.
+        if "transfer-encoding" in request.headers and "content-length" not in request.headers:
+            raise LengthRequired()
+        super().initial(request, *args, **kwargs)
+
+    def person(self) -> User:
+        return cast(User, self.request.user)
+
+    def conversation(self, pk: UUID) -> Conversation:
+        return get_object_or_404(Conversation.objects.visible_to(self.request.user), pk=pk)
+
+    def stream(self, pk: UUID) -> Stream:
+        mine = Conversation.objects.visible_to(self.request.user).streams()
+        return get_object_or_404(mine.defer("request"), pk=pk)
+
+
+# A view that also gives pages of a list.
+class ListView(View):
+    pagination_class: type[Pages]
+    output: type[BaseSerializer[Any]]
+
+    def page(self, rows: QuerySet[Any]) -> Response:
+        pages = self.pagination_class()
+        return pages.get_paginated_response(self.output(pages.paginate_queryset(rows, self.request), many=True).data)
+
+
+class Visitors(View):
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+    @operation("Become a guest, without a form to fill", {201: VisitorOutput}, refuses=(429,), auth=[])
+    def post(self, request: Request) -> Response:
+        throttles.check(request, throttles.VISITORS)
+        # Together, or a failure between them leaves a guest whom nobody can be.
+        with transaction.atomic():
+            visitor = User.new_visitor()
+            token = Token.objects.issue(visitor, "visitor")
+        return Response(VisitorOutput({"token": token, "user": visitor}).data, status=HTTPStatus.CREATED)
+
+
+class Me(View):
+    @operation("Who I am", {200: UserOutput})
+    def get(self, request: Request) -> Response:
+        return Response(UserOutput(self.person()).data)
+
+
+class Conversations(ListView):
+    pagination_class = NewestFirst
+    output = ConversationOutput
+
+    @operation("My conversations, newest first", {200: ConversationOutput(many=True)}, refuses=(400,))
+    def get(self, request: Request) -> Response:
+        return self.page(Conversation.objects.visible_to(request.user))
+
+    @operation("Begin a conversation", {201: ConversationOutput}, takes=ConversationInput, refuses=(400, 413, 415))
+    def post(self, request: Request) -> Response:
+        made = Conversation.objects.create(owner=self.person(), **valid(ConversationInput, request.data))
+        made.refresh_from_db()
+        return Response(ConversationOutput(made).data, status=HTTPStatus.CREATED)
+
+
+class OneConversation(View):
+    @operation("A conversation", {200: ConversationOutput}, refuses=(404,))
+    def get(self, request: Request, pk: UUID) -> Response:
+        return Response(ConversationOutput(self.conversation(pk)).data)
+
+    @operation(
+        "Change a conversation", {200: ConversationOutput}, takes=ConversationInput, refuses=(400, 404, 413, 415)
+    )
+    def patch(self, request: Request, pk: UUID) -> Response:
+        found = self.conversation(pk)
+        if values := valid(ConversationInput, request.data):
+            Conversation.objects.filter(pk=found.pk).update(**values)
+            found.refresh_from_db()
+        return Response(ConversationOutput(found).data)
+
+    @operation("Delete a conversation with everything in it", {204: None}, refuses=(404,))
+    def delete(self, request: Request, pk: UUID) -> Response:
+        self.conversation(pk).remove()
+        return Response(status=HTTPStatus.NO_CONTENT)
+
+
+class Messages(ListView):
+    pagination_class = Pages
+    output = MessageOutput
+
+    @operation("The messages, oldest first", {200: MessageOutput(many=True)}, refuses=(400, 404))
+    def get(self, request: Request, pk: UUID) -> Response:
+        found = Message.objects.filter(conversation=self.conversation(pk))
+        return self.page(found.select_related("stream").defer("stream__request"))
+
+    @operation(
+        "Ask, which starts the stream of an answer",
+        {201: TurnOutput, 200: TurnOutput},
+        takes=PromptInput,
+        refuses=(400, 404, 409, 413, 415, 422, 429),
+        parameters=[KEY_HEADER],
+    )
+    def post(self, request: Request, pk: UUID) -> Response:
+        found = self.conversation(pk)
+        key = idempotency_key(request)
+        text = valid(PromptInput, request.data)["text"]
+        throttles.check(request, throttles.PROMPTS)
+        reply = found.ask(text, key)
+        if reply.repeated:
+            return Response(TurnOutput(reply).data, headers={"Idempotent-Replayed": "true"})
+        reply = Message.objects.select_related("parent", "stream").get(pk=reply.pk)
+        return Response(TurnOutput(reply).data, status=HTTPStatus.CREATED)
+
+    @operation("Clear a conversation: delete its messages", {204: None}, refuses=(404,))
+    def delete(self, request: Request, pk: UUID) -> Response:
+        self.conversation(pk).clear()
+        return Response(status=HTTPStatus.NO_CONTENT)
+
+
+class OneStream(View):
+    @operation("An answer as far as it is known", {200: StreamOutput}, refuses=(404,))
+    def get(self, request: Request, pk: UUID) -> Response:
+        return Response(StreamOutput(self.stream(pk)).data)
+
+
+class Chunks(View):
+    @operation(
+        "The rows of a stream's log, a page at a time",
+        {200: ChunksOutput},
+        refuses=(400, 404),
+        parameters=[OpenApiParameter("after", int, description="The position behind which to begin.", default=0)],
+    )
+    def get(self, request: Request, pk: UUID) -> Response:
+        after = valid(ChunksInput, request.query_params)["after"]
+        rows, more = Chunk.objects.page(self.stream(pk).pk, after, settings.READER_PAGE_BYTES)
+        next_after = rows[-1].seq if rows else after
+        return Response(ChunksOutput({"results": rows, "next_after": next_after, "more": more}).data)
+
+
+class Stop(View):
+    @operation("End a stream; nothing happens to one that has ended", {200: StreamOutput}, refuses=(404,))
+    def post(self, request: Request, pk: UUID) -> Response:
+        found = self.stream(pk)
+        Stream.objects.filter(pk=found.pk).request_stop()
+        transaction.on_commit(engine.wake)
+        return Response(StreamOutput(self.stream(pk)).data)
+
+
+class NotFound(View):
+    """Every path under /api/ that is nothing else, so that also these are refused in the one shape."""
+
+    schema = None
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        raise exceptions.NotFound("There is nothing at this address. The addresses of this API end with a slash.")
