@@ -5,6 +5,8 @@ test compares it with this file. Without any variable this is the embedded colum
 the built-in demo model.
 """
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import dj_database_url
 import django_stubs_ext
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
-from environs import Env, EnvError
+from environs import Env, EnvError, validate
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -25,10 +27,14 @@ def local_secret_key(path: Path) -> str:
     try:
         return path.read_text()
     except FileNotFoundError:
-        key = get_random_secret_key()
-        path.touch(mode=0o600)
-        path.write_text(key)
-        return key
+        own = path.with_name(f"{path.name}.{os.getpid()}")
+        own.touch(mode=0o600)
+        own.write_text(get_random_secret_key())
+        # Of processes that start together the first one's key, whole, becomes the key of all.
+        with suppress(FileExistsError):
+            path.hardlink_to(own)
+        own.unlink()
+        return path.read_text()
 
 
 def database(url: str) -> dict[str, Any]:
@@ -58,16 +64,16 @@ env.read_env(BASE_DIR / ".env", recurse=False)
 try:
     DEBUG = env.bool("DEBUG", False)
     ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
-    CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [])
+    CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
     SECRET_KEY = env.str("SECRET_KEY", "") or local_secret_key(BASE_DIR / ".secret-key")
     DATABASES = {"default": database(env.str("DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}"))}
     REDIS_URL = env.str("REDIS_URL", "")
     SECURE_COOKIES = env.bool("SECURE_COOKIES", False)
-    LOG_LEVEL = env.log_level("LOG_LEVEL", "INFO")
+    LOG_LEVEL = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
 
     OPENAI_API_KEY = env.str("OPENAI_API_KEY", "")
     OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", "")
-    LLM_MODELS = env.list("LLM_MODELS", [])
+    LLM_MODELS: list[str] = env.list("LLM_MODELS", [])
     LLM_SYSTEM_PROMPT = env.str("LLM_SYSTEM_PROMPT", "")
     LLM_CONNECT_S = env.float("LLM_CONNECT_S", 10)
     DEMO_DELTAS_PER_S = env.float("DEMO_DELTAS_PER_S", 30)
