@@ -1,3 +1,5 @@
+"""The addresses of the JSON API."""
+
 from django.urls import URLPattern, path, re_path
 from drf_spectacular.views import SpectacularAPIView
 
