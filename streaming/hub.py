@@ -37,6 +37,7 @@ class Tail:
         self.stream = stream
         self.start = self.last = last  # None: nobody here has looked yet
         self.heard = True  # since the last tick
+        self.announced = False  # to every reader of the topic
         self.ended = False
         self.gone = False
         self.progress: dict[str, Any] | None = None
@@ -105,10 +106,11 @@ class Feed:
 
     def announce(self, stream: str, after: int) -> Tail:
         """The tail of a stream somebody writes now; every reader of the topic follows it from its first row."""
-        known = self.tails.get(stream)
-        tail = known or Tail(stream, after)
+        tail = self.tails.get(stream) or Tail(stream, after)
         self.tails[stream] = tail
-        if known is None:
+        # A tail that one reader asked for is known here and yet news to the others.
+        if not tail.announced:
+            tail.announced = True
             for reader in self.readers:
                 reader.follow(tail)
         return tail

@@ -280,3 +280,13 @@ async def test_readers_leave_nothing_behind(theatre: Theatre) -> None:
         await reader.__aexit__(None, None, None)
     await theatre.hub.tick()
     assert theatre.hub.watched == 0
+
+
+async def test_a_turn_asked_for_on_one_connection_is_announced_to_the_others(theatre: Theatre) -> None:
+    for _ in range(2):
+        await theatre.attach(0)
+    (asking, _), (idle, _) = theatre.readers
+    later = await sync_to_async(new_stream)(theatre.stream.topic)
+    asking.follow_new(str(later.pk))
+    await theatre.hub.tick()
+    assert await within(idle.next) == Opened(str(later.pk))
