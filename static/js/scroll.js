@@ -1,7 +1,6 @@
 // Follows the newest text until the reader scrolls up, and again once the end is in sight.
 
 const NEAR_PX = 24;
-const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Follow {
   constructor(scroller, button) {
@@ -9,7 +8,7 @@ export class Follow {
     this.button = button;
     this.top = 0;
     scroller.addEventListener("scroll", () => this.scrolled(), { passive: true });
-    button.addEventListener("click", () => this.jump());
+    button.addEventListener("click", () => this.stick());
     new ResizeObserver(() => this.keep()).observe(scroller);
     this.stick();
   }
@@ -37,11 +36,6 @@ export class Follow {
   stick() {
     this.stuck = true;
     this.keep();
-  }
-
-  jump() {
-    this.scroller.scrollTo({ top: this.scroller.scrollHeight, behavior: calm.matches ? "auto" : "smooth" });
-    this.stuck = calm.matches;
   }
 
   show() {
