@@ -22,6 +22,7 @@ from streaming.reader import Gone, Item, Opened, Reader
 logger = logging.getLogger(__name__)
 FORBIDDEN = 4403
 NOT_FOUND = 4404
+BROKEN = 4500  # An application may not send 1011: daphne would raise and leave the client hanging.
 
 
 class ConversationConsumer(AsyncWebsocketConsumer):
@@ -119,7 +120,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
                     await self._send_item(item)
         except Exception:
             logger.exception("forwarding of %s failed", self.pk)
-            await self.close(1011)
+            await self.close(BROKEN)
 
     async def _send_item(self, item: Item) -> None:
         if isinstance(item, Piece):

@@ -60,7 +60,7 @@ def survey(leases: list[uuid.UUID], *, renew: bool, room: int, worker: str) -> S
     held = {lease: stop is not None for lease, stop in ours if lease} if leases else {}
     if renew and held:
         Stream.objects.renew(held, settings.STREAM_LEASE_S)
-    waiting = Stream.objects.claimable().exclude(lease__in=list(held)).order_by("created_at").values_list("pk")
+    waiting = Stream.objects.claimable().exclude(lease__in=list(held)).order_by("created_at", "pk").values_list("pk")
     found = [pk for (pk,) in waiting.filter(stop_requested_at__isnull=False)[:100]]
     if room > 0:
         found += [pk for (pk,) in waiting.filter(stop_requested_at=None)[:room]]

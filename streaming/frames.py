@@ -19,6 +19,9 @@ RETRY = "retry"
 RESTART = "restart"
 END = "end"
 SPOKEN = frozenset({TEXT, REASONING})
+# Servers refuse to send websocket messages over 1 MiB (daphne's autobahn does); a character is at most 6 bytes of JSON.
+ROW_CHARS = 64_000
+FRAME_CHARS = 2 * ROW_CHARS
 
 
 class Row(NamedTuple):
@@ -53,15 +56,30 @@ def fold(rows: Iterable[Row]) -> Said:
 
 
 def native_frames(stream: str, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-    """The native frames of `rows`: neighbouring rows of one spoken kind are one delta, every other row is its own."""
+    """The native frames of `rows`: neighbouring rows of one spoken kind are one delta, every other row is its own.
+
+    A delta has at most FRAME_CHARS characters, given rows of at most ROW_CHARS.
+    """
     for kind, group in groupby(rows, key=lambda row: row.kind):
         if kind in SPOKEN:
-            members = list(group)
-            text = "".join(row.text for row in members)
-            yield {"type": "delta", "stream": stream, "seq": members[-1].seq, "kind": kind, "text": text}
+            for seq, text in _merged(group):
+                yield {"type": "delta", "stream": stream, "seq": seq, "kind": kind, "text": text}
         else:
             for row in group:
                 yield {"type": kind, "stream": stream, "seq": row.seq, **(row.data or {})}
+
+
+def _merged(rows: Iterable[Row]) -> Iterator[tuple[int, str]]:
+    texts: list[str] = []
+    size = seq = 0
+    for row in rows:
+        if size + len(row.text) > FRAME_CHARS and texts:
+            yield seq, "".join(texts)
+            texts, size = [], 0
+        texts.append(row.text)
+        size += len(row.text)
+        seq = row.seq
+    yield seq, "".join(texts)
 
 
 def encode(frame: dict[str, Any]) -> str:

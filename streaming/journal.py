@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from channels.layers import BaseChannelLayer
@@ -16,7 +17,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
 from streaming.background import DatabaseThread, forever
-from streaming.frames import END, RESTART, SPOKEN, Row
+from streaming.frames import END, RESTART, ROW_CHARS, SPOKEN, Row
 from streaming.models import Entry, Outcome, Stream
 
 logger = logging.getLogger(__name__)
@@ -101,10 +102,8 @@ class Log:
         """All that is pending, as numbered rows to be committed together; None if there is nothing."""
         if not self._pending:
             return None
-        first = self.seq + 1
-        rows = tuple(
-            Row(seq, kind, "".join(words), data) for seq, (kind, words, data) in enumerate(self._pending, first)
-        )
+        parts = (part for pending in self._pending for part in _parts(*pending))
+        rows = tuple(Row(seq, *part) for seq, part in enumerate(parts, self.seq + 1))
         self._pending.clear()
         self._pending_size = 0
         self.seq = rows[-1].seq
@@ -136,6 +135,15 @@ class Log:
             "rows": [list(row) for row in rows],
             "progress": self._progress.due(),
         }
+
+
+def _parts(
+    kind: str, words: list[str], data: dict[str, Any] | None
+) -> Iterator[tuple[str, str, dict[str, Any] | None]]:
+    """What was said, as rows of at most ROW_CHARS."""
+    text = "".join(words)
+    for at in range(0, max(len(text), 1), ROW_CHARS):
+        yield kind, text[at : at + ROW_CHARS], data
 
 
 class Progress:

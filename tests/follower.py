@@ -28,6 +28,10 @@ class Follower:
         """Show what a page rendered: the stored text and the seq it goes up to."""
         self.streams[stream] = Shown(said.seq, said.text, said.reasoning)
 
+    def begin_empty(self, stream: str) -> None:
+        """Show a stream of which nothing was seen yet."""
+        self.streams.setdefault(stream, Shown())
+
     def apply(self, frame: dict[str, Any]) -> None:
         kind = frame["type"]
         if kind == "turn":

@@ -7,22 +7,24 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
+import psutil
 import websockets
 from websockets.asyncio.client import ClientConnection
 
 from streaming.frames import Row, fold
-from tests.follower import Follower, Shown
+from tests.follower import Follower
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 20
@@ -86,6 +88,13 @@ class Server:
     def log(self) -> str:
         return (self.home / "server.log").read_text(errors="replace")
 
+    def stored(self, stream: str, column: str) -> Any:
+        """A column of a stream's row, read from the database file behind the server's back."""
+        with closing(sqlite3.connect(self.home / "site.sqlite3")) as database:
+            where = UUID(stream).hex
+            (value,) = database.execute(f"select {column} from streaming_stream where id = ?", [where]).fetchone()
+        return value
+
     def start(self) -> None:
         """Start the server and wait until it answers."""
         command = [sys.executable, "-m", "daphne", "-b", "127.0.0.1", "-p", str(self.port), "chatsite.asgi:application"]
@@ -101,6 +110,12 @@ class Server:
             return httpx.get(f"{self.url}/login/", timeout=5).status_code == 200
         except httpx.TransportError:
             return False
+
+    @property
+    def observed(self) -> psutil.Process:
+        """The server's process, to see what it uses."""
+        assert self.process is not None
+        return psutil.Process(self.process.pid)
 
     def kill(self) -> None:
         """kill -9: nothing of it runs on."""
@@ -177,7 +192,7 @@ class Client:
 
     async def follow(self, conversation: str, stream: str, follower: Follower, deadline_s: float = 30) -> None:
         """Follow until `stream` has ended, reconnecting whenever the connection breaks, as a page does."""
-        follower.streams.setdefault(stream, Shown())
+        follower.begin_empty(stream)
         async with asyncio.timeout(deadline_s):
             while not follower.done(stream):
                 try:

@@ -96,11 +96,11 @@ class Theatre:
         await reader.attach(follower.positions)
         self.readers.append((reader, follower))
 
-    async def pull(self, reader: Reader, follower: Follower, count: int) -> None:
-        """Take up to `count` items, if there are so many at once."""
+    async def pull(self, reader: Reader, follower: Follower, count: int, patience_s: float = 0.5) -> None:
+        """Take up to `count` items, as long as the next comes within `patience_s`."""
         for _ in range(count):
             try:
-                async with asyncio.timeout(0.005):
+                async with asyncio.timeout(patience_s):
                     item = await reader.next()
             except TimeoutError:
                 return
@@ -124,7 +124,7 @@ class Theatre:
                 await reader.__aexit__(None, None, None)
                 await self.attach(0, follower)
             case ("pull", which, count) if self.readers:
-                await self.pull(*self.readers[which % len(self.readers)], count)
+                await self.pull(*self.readers[which % len(self.readers)], count, patience_s=0.005)
             case ("tick",):
                 await self.hub.tick()
 
@@ -132,7 +132,7 @@ class Theatre:
         async with asyncio.timeout(DEADLINE_S):
             while not follower.done(str(self.stream.pk)):
                 await self.hub.tick()
-                await self.pull(reader, follower, 100)
+                await self.pull(reader, follower, 100, patience_s=0.02)
 
 
 async def run(steps: list[tuple[Any, ...]], last_fate: str) -> None:

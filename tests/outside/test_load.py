@@ -1,0 +1,125 @@
+"""Many at once, and one that does not read: promises 2 and 7 on the real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from tests.follower import Follower
+from tests.modelscript import expected_text
+from tests.processes import Client, Server, directive, listen, server
+
+pytestmark = pytest.mark.timeout(180)
+BIG = 20_000_000
+STALL_S = 10.0
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, model_url: str) -> Iterator[Server]:
+    with server(tmp_path_factory.mktemp("site"), model_url) as site:
+        yield site
+
+
+async def come_and_go(
+    client: Client, conversation: str, stream: str, follower: Follower, chance: random.Random
+) -> None:
+    """Follow to the end, leaving at random moments and coming back to the same position."""
+    follower.begin_empty(stream)
+    while not follower.done(stream):
+        patience = chance.randint(1, 40)
+        async with client.connected(conversation, follower) as socket:
+            for _ in range(patience):
+                follower.apply(json.loads(await socket.recv()))
+                if follower.done(stream):
+                    break
+
+
+async def test_50_conversations_with_readers_that_come_and_go_are_all_exact(client: Client, site: Server) -> None:
+    process = site.observed
+    warm = client.new_conversation()
+    await client.follow(warm, client.ask(warm, "warm up"), Follower())
+    wanted = [{"words": 80 + n, "delay_s": 0.02, "chunk": 1 + n % 7} for n in range(50)]
+    conversations = [client.new_conversation() for _ in wanted]
+    await settled(process)
+    before = process.num_fds(), process.num_threads()
+    streams = [
+        client.ask(conversation, directive(**fields))
+        for conversation, fields in zip(conversations, wanted, strict=True)
+    ]
+    followers = [(n, Follower()) for n in range(50) for _ in range(2)]
+    async with asyncio.timeout(120):
+        await asyncio.gather(
+            *(
+                come_and_go(client, conversations[n], streams[n], follower, random.Random(100 + index))
+                for index, (n, follower) in enumerate(followers)
+            )
+        )
+    for n, follower in followers:
+        assert follower.streams[streams[n]].text == expected_text(wanted[n])
+    await settled(process)
+    assert process.num_fds() <= before[0] + 3
+    assert process.num_threads() <= before[1] + 8  # asgiref's pool of request threads, which is bounded
+
+
+async def settled(process: psutil.Process) -> None:
+    """Wait until the number of file handles no longer falls."""
+    async with asyncio.timeout(30):
+        last = process.num_fds() + 1
+        while (now := process.num_fds()) < last:
+            last = now
+            await asyncio.sleep(2.5)
+
+
+class Peak(threading.Thread):
+    """The most memory a process held while this was open, in bytes."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        super().__init__()
+        self._process = process
+        self._over = threading.Event()
+        self.bytes = 0
+
+    def run(self) -> None:
+        while not self._over.wait(0.02):
+            self.bytes = max(self.bytes, self._process.memory_info().rss)
+
+    def __enter__(self) -> Peak:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
+
+
+async def big_answer(client: Client, site: Server, *, stall_s: float) -> tuple[str, int]:
+    """Follow an answer of 20 MB, not reading for `stall_s` after the first frame; the text, and the server's peak."""
+    conversation, follower = client.new_conversation(), Follower()
+    with Peak(site.observed) as peak:
+        stream = client.ask(conversation, directive(size=BIG))
+        follower.begin_empty(stream)
+        async with client.connected(conversation, follower) as socket:
+            await asyncio.sleep(stall_s)
+            if stall_s:
+                assert site.stored(stream, "status") == "done", "a stalled reader held up the generation"
+            async with asyncio.timeout(90):
+                await listen(socket, follower, lambda: follower.done(stream))
+    return follower.streams[stream].text, peak.bytes
+
+
+async def test_a_reader_that_stops_reading_while_20_mb_go_by_costs_little_and_gets_everything(
+    client: Client, site: Server
+) -> None:
+    await big_answer(client, site, stall_s=0)
+    text, reading = await big_answer(client, site, stall_s=0)
+    assert text == expected_text({"size": BIG})
+    text, stalled = await big_answer(client, site, stall_s=STALL_S)
+    assert text == expected_text({"size": BIG})
+    assert stalled < reading + 10 * MEGABYTE, f"{stalled / MEGABYTE:.0f} MB against {reading / MEGABYTE:.0f} MB"
