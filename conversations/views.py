@@ -130,7 +130,7 @@ class LoginView(auth_views.LoginView):
         return super().post(request, *args, **kwargs)
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
-        visitor = User.objects.filter(pk=self.request.user.pk, is_visitor=True).first()
+        visitor = User.objects.filter(pk=self.request.user.pk or 0, is_visitor=True).first()
         response = super().form_valid(form)
         if visitor:
             visitor.conversations.update(owner=form.get_user())

@@ -116,6 +116,7 @@ function ask(text) {
   asked = { text, key: uuid() };
   keep(`asked:${id}`, JSON.stringify(asked));
   composer.text = "";
+  composer.focus();
   showOutbox();
   connection.send({ type: "ask", ...asked });
   follow.stick();
@@ -137,6 +138,7 @@ function stop() {
   const reply = liveReply();
   if (!reply) return;
   stopping = reply.state.stream;
+  composer.focus();
   if (!connection.send({ type: "stop", stream: stopping })) {
     const form = $("#stop-form");
     fetch(form.action, { method: "POST", body: new FormData(form), redirect: "manual" }).catch(() => {});
@@ -215,7 +217,7 @@ list.addEventListener("click", ({ target }) => {
   if (button?.dataset.action === "copy") copy(button, message.querySelector(".body").textContent);
   if (button?.dataset.action === "again") {
     composer.text = message.previousElementSibling.querySelector(".body").textContent;
-    composer.box.focus();
+    composer.focus();
   }
 });
 

@@ -39,6 +39,11 @@ export class Composer {
     this.box.style.height = `${this.box.scrollHeight}px`;
   }
 
+  // Taking the focus on a touch screen would open its keyboard.
+  focus() {
+    if (!touch.matches) this.box.focus();
+  }
+
   // On a touch keyboard there is no Shift-Enter, so Enter stays a new line there.
   key(event) {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing || touch.matches) return;

@@ -7,7 +7,7 @@ const composer = new Composer(document.querySelector("#composer"), "draft:new");
 for (const button of document.querySelectorAll("[data-example]")) {
   button.addEventListener("click", () => {
     composer.text = button.textContent;
-    composer.box.focus();
+    composer.focus();
   });
 }
 

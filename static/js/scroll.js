@@ -9,6 +9,8 @@ export class Follow {
     this.top = 0;
     scroller.addEventListener("scroll", () => this.scrolled(), { passive: true });
     button.addEventListener("click", () => this.stick());
+    // What the reader unfolds is what the reader wants to see.
+    scroller.addEventListener("toggle", () => this.letGo(), true);
     new ResizeObserver(() => this.keep()).observe(scroller);
     this.stick();
   }
@@ -24,6 +26,11 @@ export class Follow {
     if (scrollTop < this.top - 1 && this.gap > 1) this.stuck = false;
     else if (this.gap < NEAR_PX) this.stuck = true;
     this.top = scrollTop;
+    this.show();
+  }
+
+  letGo() {
+    this.stuck = this.gap < NEAR_PX;
     this.show();
   }
 

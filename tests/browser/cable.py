@@ -17,6 +17,7 @@ class Cable:
         self._thread = threading.Thread(target=self._loop.run_forever, name="cable", daemon=True)
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._dead: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
@@ -42,6 +43,10 @@ class Cable:
         """End every connection at once and let nobody in."""
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(5)
 
+    def fall_silent(self) -> None:
+        """Swallow all that the connections of now carry, without ending them; new ones work."""
+        self._dead |= self._writers
+
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._accepted, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
@@ -61,16 +66,16 @@ class Cable:
         ends = {writer, far_writer}
         self._writers |= ends
         try:
-            await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+            await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
         finally:
             self._writers -= ends
             for end in ends:
                 end.transport.abort()
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                if writer not in self._dead:
+                    writer.write(data)
+                    await writer.drain()
+            writer.write_eof()

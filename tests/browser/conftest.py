@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
@@ -49,7 +50,7 @@ def new_person(chromium: Browser, site: Server) -> Iterator[People]:
     profiles: list[BrowserContext] = []
     people: list[Person] = []
 
-    def make(url: str = site.url, complains: bool = False, **options: object) -> Person:
+    def make(url: str = site.url, complains: bool = False, **options: Any) -> Person:
         profile = chromium.new_context(base_url=url, **{"viewport": {"width": 1280, "height": 800}, **options})
         profile.set_default_timeout(SECONDS * 1000)
         profiles.append(profile)

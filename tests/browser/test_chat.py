@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser.cable import Cable
+from tests.browser.chat import Chat
 from tests.browser.conftest import People
 from tests.modelscript import expected_text
 from tests.processes import Server
@@ -187,6 +189,46 @@ def test_a_lost_connection_comes_back_by_itself_and_misses_nothing(new_person: P
     assert chat.text.startswith(before)
     assert chat.text == expected_text(SLOW)
     chat.looks_fresh()
+
+
+def test_a_connection_that_died_without_a_word_is_replaced(new_person: People, cable: Cable) -> None:
+    chat = new_person(url=cable.url).visits()
+    chat.page.clock.install()
+    chat.ask(**SLOW)
+    chat.connects()
+    chat.begins()
+    cable.fall_silent()
+    chat.page.clock.fast_forward("00:20")
+    chat.ends()
+    assert chat.text == expected_text(SLOW)
+
+
+def test_the_answer_can_be_stopped_where_websockets_are_blocked(new_person: People) -> None:
+    person = new_person()
+    first = person.visits()
+    first.ask(**ENDLESS)
+    first.begins()
+    blocked = person.profile.new_page()
+    blocked.route_web_socket("**/ws/**", lambda socket: socket.close())
+    blocked.goto(first.page.url)
+    Chat(blocked).is_cut_off()
+    blocked.get_by_role("button", name="Stop the answer").click()
+    first.ends("stopped")
+
+
+def test_the_page_acknowledges_what_it_has_rendered(new_person: People) -> None:
+    chat = new_person().visits()
+    chat.ask(words=3)
+    chat.ends()
+    chat.connects()
+    sent: list[str | bytes] = []
+    chat.page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
+    chat.page.reload()
+    chat.ask(size=400_000)
+    chat.ends(turns=2)
+    acks = [frame for frame in map(json.loads, sent) if frame["type"] == "ack"]
+    assert len(acks) >= 2
+    assert acks[-1]["seq"] == chat.seq
 
 
 def test_a_turn_that_began_and_ended_while_offline_is_there_afterwards(

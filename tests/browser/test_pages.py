@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -9,7 +11,7 @@ from tests.browser.chat import Chat
 from tests.browser.conftest import People
 from tests.processes import Server
 
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 SPOILED = """() => {
     const send = WebSocket.prototype.send;
     WebSocket.prototype.send = function (text) { send.call(this, text.replace("Again?", " ")); };
@@ -215,8 +217,6 @@ def test_a_log_out_elsewhere_is_said_on_the_open_page(new_person: People) -> Non
     chat.connects()
     chat.composer.fill("kept")
     chat.page.context.clear_cookies()
-    other = Chat(chat.page.context.new_page())
-    assert other.page.goto("/").ok
     chat.page.evaluate("dispatchEvent(new Event('online'))")
     banner = chat.page.get_by_text("You are signed out")
     expect(banner).to_be_visible()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import uuid
 from html import unescape
+from typing import Any
 
 import pytest
 from django.core.cache import cache
-from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
@@ -47,7 +47,7 @@ def fields(key: uuid.UUID | None = None, text: str = "Why?") -> dict[str, str]:
     return {"text": text, "key": str(key or uuid.uuid4())}
 
 
-def typed(answer: HttpResponse) -> str:
+def typed(answer: Any) -> str:
     """What stands in the composer of a page."""
     found = re.search(r"<textarea[^>]*>\n(.*?)</textarea>", answer.content.decode(), re.DOTALL)
     assert found
@@ -246,6 +246,7 @@ def test_a_waiting_answer_is_followed_too(at_alices: Client, reply: Message) -> 
 def test_neither_side_can_put_markup_on_the_page(at_alices: Client, alice: User) -> None:
     evil = '<script>alert("&amp;")</script>'
     reply = Conversation.objects.create(owner=alice, title=evil).ask(evil)
+    assert reply.stream_id
     stream = Stream.objects.claim(reply.stream_id, "elsewhere", 60)
     assert stream
     add(stream, 1, evil)
