@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from typing import Any
 from uuid import UUID
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
+from django.http import HttpRequest
 
 from conversations.access import Access
+from conversations.api.throttles import PROMPTS, wait_s
 from conversations.commands import Ack, Ask, Attach, BadFrame, Stop, parse
-from conversations.models import Conversation, Refused
+from conversations.models import Conversation, Refused, User
 from streaming.frames import Piece, encode
 from streaming.hub import get_hub
 from streaming.reader import Gone, Item, Opened, Reader
@@ -52,6 +55,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
             self.conversation = found
             return True
         self.open = False
+        self._end_tasks()
         await self.close(FORBIDDEN if found is None else NOT_FOUND)
         return False
 
@@ -61,12 +65,10 @@ class ConversationConsumer(AsyncWebsocketConsumer):
             # A database that is away answers nothing about permission; the next look will.
             with contextlib.suppress(Exception):
                 await self._permitted()
-        await self._cancel_forwarding()
 
     async def disconnect(self, code: int) -> None:
         self.open = False
-        for task in self.tasks:
-            task.cancel()
+        self._end_tasks()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
@@ -101,6 +103,11 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         self.tasks.append(asyncio.create_task(self._forward(self.reader, command), name=f"forward {self.pk}"))
 
     async def _ask(self, command: Ask, reader: Reader) -> None:
+        wait = await database_sync_to_async(self._wait_s)()
+        if wait is not None:
+            detail = f"Too many prompts. Expected available in {math.ceil(wait)} seconds."
+            await self._refuse("throttled", detail, key=str(command.key))
+            return
         try:
             reply = await database_sync_to_async(self.conversation.ask)(command.text, command.key)
         except Refused as refused:
@@ -109,6 +116,12 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         stream = str(reply.stream_id)
         if not reader.follow_new(stream):
             await self._send_turn(stream)
+
+    def _wait_s(self) -> float | None:
+        """None, or the seconds until the owner, who alone may ask, may ask again."""
+        request = HttpRequest()
+        request.user = User(pk=self.conversation.owner_id)
+        return wait_s(request, PROMPTS)
 
     async def _forward(self, reader: Reader, command: Attach) -> None:
         """Everything the reader yields, in order, as fast as the client takes it."""
@@ -148,7 +161,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
     async def _send(self, frame: dict[str, Any]) -> None:
         await self.base_send({"type": "websocket.send", "text": encode(frame)})
 
-    async def _cancel_forwarding(self) -> None:
+    def _end_tasks(self) -> None:
         for task in self.tasks:
             if task is not asyncio.current_task():
                 task.cancel()

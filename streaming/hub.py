@@ -138,6 +138,11 @@ class Hub:
         """How many topics are watched."""
         return len(self._feeds)
 
+    @property
+    def watched_streams(self) -> int:
+        """How many streams the hub keeps the newest rows of."""
+        return sum(len(feed.tails) for feed in self._feeds.values())
+
     def database(self) -> DatabaseThread:
         """A thread for reads."""
         return next(self._next_thread)
@@ -161,15 +166,16 @@ class Hub:
         if topic in self._feeds:
             self._feeds[topic].readers.discard(reader)
 
-    async def _subscribe(self, feed: Feed) -> None:
+    async def _subscribe(self, feed: Feed) -> bool:
         if feed.joined:
-            return
+            return True
         try:
             async with asyncio.timeout(LAYER_S):
                 await self._layer.group_add(feed.topic, self._channel)
             feed.joined = True
         except Exception:
             logger.warning("no live messages for %s yet; reading the database meanwhile", feed.topic, exc_info=True)
+        return feed.joined
 
     async def _receive(self) -> None:
         message = await self._layer.receive(self._channel)
@@ -212,7 +218,8 @@ class Hub:
                 del self._feeds[feed.topic]
                 await self._unsubscribe(feed)
             for feed in self._feeds.values():
-                await self._subscribe(feed)
+                if not await self._subscribe(feed):
+                    break  # The layer is away. Who joins meanwhile must not wait for as many time-outs as there are feeds.
         feeds = dict(self._feeds)
         for topic, stream in await self.database().run(live_streams, list(feeds)):
             feeds[topic].announce(stream, 0)

@@ -89,6 +89,7 @@ class Reader:
         self._feed: Feed | None = None
         self._cursors: dict[str, Cursor] = {}
         self._finished: set[str] = set()
+        self._missing: list[str] = []
         self._woken = asyncio.Event()
         self._in_flight: deque[tuple[str, int, int]] = deque()
         self._unacked = 0
@@ -106,17 +107,20 @@ class Reader:
     async def attach(self, after: dict[str, int], since: str | None = None) -> None:
         """Follow from these positions: `after` names streams, unfinished others and those since `since` come whole.
 
-        Positions behind the end of a log are taken as its end; a finished stream is completed by its `end` in any case.
+        Positions behind the end of a log are taken as its end; a finished stream is completed by its `end` in any case,
+        a named one that is not there (any more) is said to be gone.
         """
         assert self._feed is not None
         named = [uuid.UUID(stream) for stream in after]
         newest = uuid.UUID(since) if since else None
-        for standing in await self._hub.database().run(standings, self.topic, named, newest):
+        found = await self._hub.database().run(standings, self.topic, named, newest)
+        self._missing.extend(after.keys() - {standing.stream for standing in found})
+        for standing in found:
             seq = min(after.get(standing.stream, 0), standing.last)
             if not standing.live:
                 seq = max(min(seq, standing.last - 1), 0)
-            tail = self._feed.tail(standing.stream)
             if self._wants(standing.stream):
+                tail = self._feed.tail(standing.stream)
                 self._cursors[standing.stream] = Cursor(tail, seq, announced=standing.stream in after)
         self.wake()
 
@@ -161,6 +165,8 @@ class Reader:
         """What comes next, the streams taking turns. May be cancelled and called again: nothing is lost by it."""
         while True:
             self._woken.clear()
+            if self._missing:
+                return Gone(self._missing.pop())
             if not (self._acks and self._unacked > settings.READER_UNACKED_BYTES):
                 for stream, cursor in list(self._cursors.items()):
                     item = await self._next(cursor)
@@ -208,6 +214,7 @@ class Reader:
             self._in_flight.append((piece.stream, piece.seq, piece.size))
             self._unacked += piece.size
         if piece.ends:
+            cursor.tail.ended = True
             self._finish(piece.stream)
         return piece
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -144,6 +145,16 @@ async def test_asking_twice_with_one_key_asks_once(client: Client) -> None:
     messages = client.http.get(f"/conversations/{conversation}/messages/").json()["results"]
     assert [message["role"] for message in messages] == ["user", "assistant"]
     assert len(set(follower.turns)) == 1
+
+
+async def test_too_many_prompts_are_refused_by_name(tmp_path: Path, model_url: str) -> None:
+    with server(tmp_path, model_url, THROTTLE_PROMPTS="1/hour") as site, Client(site) as client:
+        conversation, follower = client.new_conversation(), Follower()
+        client.ask(conversation, directive(words=1))
+        async with client.connected(conversation, follower) as socket:
+            await socket.send(json.dumps(ASK))
+            await listen(socket, follower, lambda: follower.errors)
+        assert follower.errors[0]["code"] == "throttled"
 
 
 async def test_a_prompt_while_an_answer_is_written_is_refused_by_name(client: Client) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from streaming.frames import Piece, Row, fold
 from streaming.hub import Hub
-from streaming.models import Chunk, Entry, Outcome, Stream
+from streaming.models import Chunk, Entry, Outcome, Stream, new_id
 from streaming.reader import Gone, Opened, Reader
 from tests.conftest import DEADLINE_S, new_stream
 from tests.follower import Follower
@@ -239,6 +239,23 @@ async def test_a_deleted_stream_is_said_to_be_gone(theatre: Theatre) -> None:
     for _ in range(2):
         await theatre.hub.tick()
     assert await within(reader.next) == Gone(str(theatre.stream.pk))
+
+
+async def test_a_named_stream_that_is_not_there_any_more_is_said_to_be_gone(theatre: Theatre) -> None:
+    missing = str(new_id())
+    async with Reader(theatre.stream.topic, hub=theatre.hub) as reader:
+        await reader.attach({missing: 3})
+        assert await within(reader.next) == Gone(missing)
+
+
+async def test_the_hub_forgets_a_finished_stream_that_was_read_to_its_end(theatre: Theatre) -> None:
+    await theatre.commit([("text", "a"), ("end", "")], "drop", Outcome("done"))
+    async with Reader(theatre.stream.topic, hub=theatre.hub) as reader:
+        await reader.attach({str(theatre.stream.pk): 0})
+        await within(reader.next)
+        for _ in range(2):
+            await theatre.hub.tick()
+        assert theatre.hub.watched_streams == 0
 
 
 async def test_a_position_behind_the_end_is_taken_as_the_end(theatre: Theatre) -> None:
