@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,6 +23,7 @@ FLAGS = (
 )
 QUICK = {"STREAM_LEASE_S": "2", "STREAM_BACKOFF_S": "0.4", "ACCESS_CHECK_S": "0.5", "STREAM_PROGRESS_S": "0.2"}
 SECONDS = 15
+DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
 
 People = Callable[..., Person]
 
@@ -51,7 +51,7 @@ def new_person(chromium: Browser, site: Server) -> Iterator[People]:
     people: list[Person] = []
 
     def make(url: str = site.url, complains: bool = False, **options: Any) -> Person:
-        profile = chromium.new_context(base_url=url, **{"viewport": {"width": 1280, "height": 800}, **options})
+        profile = chromium.new_context(base_url=url, **(DESK | options))
         profile.set_default_timeout(SECONDS * 1000)
         profiles.append(profile)
         person = Person(profile)
@@ -71,15 +71,3 @@ def cable(site: Server) -> Iterator[Cable]:
     """The network between a browser and the site: it can be cut and mended."""
     with Cable(site.port) as laid:
         yield laid
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _no_proxy() -> Iterator[None]:
-    """Nothing of this leaves the machine, whatever the environment says about proxies."""
-    before = os.environ.get("NO_PROXY")
-    os.environ["NO_PROXY"] = "127.0.0.1"
-    yield
-    if before is None:
-        del os.environ["NO_PROXY"]
-    else:
-        os.environ["NO_PROXY"] = before
