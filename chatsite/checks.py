@@ -65,18 +65,11 @@ def is_rate(value: str) -> bool:
 
 
 def model_server() -> Found:
-    """A model server is named with the models to ask it for; without one the demo model answers, whatever is named."""
+    """A model server's URL is one; without a server the demo model answers, whatever model is named."""
     url = urlsplit(settings.OPENAI_BASE_URL)
     if settings.OPENAI_BASE_URL and not (url.scheme in {"http", "https"} and url.netloc):
         yield checks.Error("OPENAI_BASE_URL is not an http(s) URL.", id="chatsite.E005")
-    named = bool(settings.OPENAI_BASE_URL or settings.OPENAI_API_KEY)
-    if named and not settings.LLM_MODELS:
-        yield checks.Error(
-            "OPENAI_API_KEY or OPENAI_BASE_URL names a model server, but LLM_MODELS names no model to ask it for.",
-            hint="Set LLM_MODELS to one or more of the server's models, or unset the others for the demo model.",
-            id="chatsite.E006",
-        )
-    if settings.LLM_MODELS and not named:
+    if settings.LLM_MODELS != ["demo"] and not (settings.OPENAI_BASE_URL or settings.OPENAI_API_KEY):
         yield checks.Warning(
             "LLM_MODELS is set without OPENAI_API_KEY or OPENAI_BASE_URL: the demo model will answer.",
             id="chatsite.W004",
@@ -87,7 +80,7 @@ def redis() -> Found:
     if not settings.REDIS_URL:
         return
     if urlsplit(settings.REDIS_URL).scheme not in {"redis", "rediss", "unix"}:
-        yield checks.Error("REDIS_URL does not begin with redis://, rediss:// or unix://.", id="chatsite.E007")
+        yield checks.Error("REDIS_URL does not begin with redis://, rediss:// or unix://.", id="chatsite.E006")
     if settings.DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         yield checks.Warning(
             "REDIS_URL is for several processes, but DATABASE_URL is SQLite, which only one machine can share.",
@@ -102,7 +95,7 @@ def sizes() -> Found:
         yield checks.Error(
             f"BODY_MAX_BYTES ({settings.BODY_MAX_BYTES}) must be at least four times "
             f"PROMPT_MAX_CHARS ({settings.PROMPT_MAX_CHARS}).",
-            id="chatsite.E008",
+            id="chatsite.E007",
         )
 
 

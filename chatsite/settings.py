@@ -59,7 +59,7 @@ def database(url: str) -> dict[str, Any]:
 
 
 env = Env()
-env.read_env(BASE_DIR / ".env", recurse=False)
+env.read_env(env.str("ENV_FILE", f"{BASE_DIR / '.env'}"), recurse=False)
 
 try:
     DEBUG = env.bool("DEBUG", False)
@@ -73,7 +73,10 @@ try:
 
     OPENAI_API_KEY = env.str("OPENAI_API_KEY", "")
     OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", "")
-    LLM_MODELS: list[str] = env.list("LLM_MODELS", [])
+    # Never empty. A key alone, as many have in their shell, is enough to be answered by OpenAI.
+    LLM_MODELS: list[str] = env.list("LLM_MODELS", []) or (
+        ["gpt-5-mini"] if OPENAI_API_KEY or OPENAI_BASE_URL else ["demo"]
+    )
     LLM_SYSTEM_PROMPT = env.str("LLM_SYSTEM_PROMPT", "")
     LLM_CONNECT_S = env.float("LLM_CONNECT_S", 10)
     DEMO_DELTAS_PER_S = env.float("DEMO_DELTAS_PER_S", 30)
@@ -235,4 +238,6 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    # At INFO they log a line for each request to the model.
+    "loggers": {name: {"level": "WARNING"} for name in ("httpx", "httpx2")},
 }

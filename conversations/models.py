@@ -215,9 +215,8 @@ class Conversation(models.Model):
         """The exact JSON sent to the model for an answer to the last of `turns`."""
         system = self.system_prompt or settings.LLM_SYSTEM_PROMPT
         messages = [{"role": "system", "content": system}] if system else []
-        models_offered = settings.LLM_MODELS or ["demo"]
         return {
-            "model": self.model or models_offered[0],
+            "model": self.model or settings.LLM_MODELS[0],
             "messages": messages + history(turns, settings.HISTORY_MAX_CHARS),
             "stream": True,
             "stream_options": {"include_usage": True},

@@ -64,9 +64,8 @@ class ConversationInput(Input):
     system_prompt = Text(required=False, allow_blank=True, validators=[prompt_sized])
 
     def validate_model(self, model: str) -> str:
-        offered = settings.LLM_MODELS or ["demo"]
-        if model and model not in offered:
-            raise serializers.ValidationError(f"This site offers: {', '.join(offered)}.", code="invalid_choice")
+        if model and model not in settings.LLM_MODELS:
+            raise serializers.ValidationError(f"This site offers: {', '.join(settings.LLM_MODELS)}.", code="invalid_choice")
         return model
 
 

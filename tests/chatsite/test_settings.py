@@ -47,10 +47,10 @@ def documented() -> dict[str, str]:
     return {name: "" if default == "none" else default.strip("`") for name, default, _ in rows}
 
 
-def start(**variables: str) -> subprocess.CompletedProcess[str]:
+def start(code: str = "import chatsite.settings", **variables: str) -> subprocess.CompletedProcess[str]:
     """Load the settings in a fresh process."""
     return subprocess.run(
-        [sys.executable, "-c", "import chatsite.settings"],
+        [sys.executable, "-c", code],
         cwd=BASE_DIR,
         env=os.environ | variables,
         capture_output=True,
@@ -97,6 +97,27 @@ def test_a_bad_value_stops_the_start_and_names_its_variable(name: str, value: st
 def test_good_values_start() -> None:
     process = start(STREAM_LEASE_S="7.5", DEBUG="on", DATABASE_URL="sqlite:///:memory:", LLM_MODELS="a,b")
     assert (process.returncode, process.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("variables", "models"),
+    [
+        ({}, ["demo"]),
+        ({"OPENAI_API_KEY": "key"}, ["gpt-5-mini"]),
+        ({"OPENAI_BASE_URL": "http://localhost:11434/v1", "LLM_MODELS": ""}, ["gpt-5-mini"]),
+        ({"OPENAI_API_KEY": "key", "LLM_MODELS": "a,b"}, ["a", "b"]),
+    ],
+)
+def test_there_is_always_a_model_to_ask(variables: dict[str, str], models: list[str]) -> None:
+    process = start("from chatsite.settings import LLM_MODELS; print(LLM_MODELS)", **variables)
+    assert process.stdout.strip() == str(models)
+
+
+def test_a_file_named_in_the_environment_is_read_and_outweighed_by_it(tmp_path: Path) -> None:
+    (tmp_path / "site.env").write_text("LLM_CONNECT_S=7\nLLM_MODELS=file\n")
+    code = "from chatsite.settings import LLM_CONNECT_S, LLM_MODELS; print(LLM_CONNECT_S, LLM_MODELS)"
+    process = start(code, ENV_FILE=str(tmp_path / "site.env"), LLM_MODELS="shell")
+    assert process.stdout.strip() == "7.0 ['shell']"
 
 
 def test_the_local_secret_key_is_kept_and_readable_by_its_owner_only(tmp_path: Path) -> None:
