@@ -82,3 +82,4 @@ class DocsView(SpectacularSwaggerSplitView):
     """Swagger UI from our own files and without inline script, so that it works under the site's CSP and offline."""
 
     url_name = "api-schema"
+    template_name = "api/docs.html"

@@ -65,7 +65,8 @@ class ConversationInput(Input):
 
     def validate_model(self, model: str) -> str:
         if model and model not in settings.LLM_MODELS:
-            raise serializers.ValidationError(f"This site offers: {', '.join(settings.LLM_MODELS)}.", code="invalid_choice")
+            offered = ", ".join(settings.LLM_MODELS)
+            raise serializers.ValidationError(f"This site offers: {offered}.", code="invalid_choice")
         return model
 
 
