@@ -15,7 +15,8 @@ BUFFER_BYTES = 256_000
 
 def unsent_bytes(transport: Any) -> int:
     """Bytes that twisted's transport holds for its client, beside what the kernel took."""
-    return len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+    unsent: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+    return unsent
 
 
 def transport_of(send: Any) -> Any:
@@ -44,7 +45,8 @@ class Backpressure:
 def _waiting(send: Any) -> Any:
     async def wait_then_send(message: dict[str, Any]) -> None:
         transport = transport_of(send)
-        while transport is not None and transport.connected and unsent_bytes(transport) > BUFFER_BYTES:
+        # Twisted tells its one producer when there is room, and that is daphne; so this asks.
+        while transport is not None and transport.connected and unsent_bytes(transport) > BUFFER_BYTES:  # noqa: ASYNC110
             await asyncio.sleep(PAUSE_S)
         await send(message)
 

@@ -1,9 +1,9 @@
-"""Who is behind a connection, asked of the database each time: a socket outlives log-outs, revoked tokens, deletions."""
+"""Who is behind a connection, asked of the database each time: a socket outlives log-outs, tokens and deletions."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -33,7 +33,7 @@ class Access:
     session: str
 
     @classmethod
-    def of(cls, scope: dict[str, Any]) -> Access:
+    def of(cls, scope: Mapping[str, Any]) -> Access:
         """The credentials in an ASGI scope, of a websocket or a request. A bearer token outweighs a cookie."""
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         cookies = "; ".join(value.decode("latin1") for name, value in headers if name == b"cookie")
@@ -48,7 +48,7 @@ class Access:
         found = get_user(request)
         return found if isinstance(found, User) and found.is_active else None
 
-    def conversation(self, pk: uuid.UUID) -> Conversation | None | User:
+    def conversation(self, pk: uuid.UUID) -> Conversation | User | None:
         """The conversation, or the user who may not see it or for whom it does not exist, or None for nobody."""
         user = self.user()
         if user is None:

@@ -138,7 +138,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
     async def _send_item(self, item: Item) -> None:
         if isinstance(item, Piece):
             for text in item.native:
-                await self.base_send({"type": "websocket.send", "text": text})
+                await self.send(text)
         elif isinstance(item, Opened):
             await self._send_turn(item.stream)
         elif isinstance(item, Gone):
@@ -159,7 +159,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         await self._send({"type": "error", "code": code, "detail": detail, **about})
 
     async def _send(self, frame: dict[str, Any]) -> None:
-        await self.base_send({"type": "websocket.send", "text": encode(frame)})
+        await self.send(encode(frame))
 
     def _end_tasks(self) -> None:
         for task in self.tasks:

@@ -67,7 +67,7 @@ class TokenQuerySet(models.QuerySet["Token"]):
 
 
 class Token(models.Model):
-    """A bearer token of the API, kept as a digest: the secret is random enough that a plain SHA-256 cannot be guessed."""
+    """A bearer token of the API, kept as a digest: the secret is too random for a plain SHA-256 to be guessed."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="tokens")
     name = models.CharField(max_length=100, blank=True)
@@ -167,7 +167,7 @@ class Conversation(models.Model):
 
     def turn(self, stream: str) -> dict[str, Any] | None:
         """The `turn` frame that announces a stream: its prompt, and its reply as it stood before the first row."""
-        reply = self.messages.select_related("stream", "parent").filter(stream=stream).first()
+        reply = self.messages.select_related("stream", "parent").filter(stream_id=stream).first()
         if reply is None or reply.parent is None:
             return None
         return {
@@ -255,7 +255,7 @@ class Role(models.TextChoices):
 
 
 class Message(models.Model):
-    """A prompt, with its text, or a reply, whose text is its stream's. `parent` is the message it answers or follows."""
+    """A prompt, with its text, or a reply, whose text is its stream's. `parent` is what it answers or follows."""
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")

@@ -89,7 +89,7 @@ def encode(frame: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Piece:
-    """Neighbouring rows of one log, ready for any reader whose position is `after`; encoded at most once per surface."""
+    """Neighbouring rows of one log, ready for any reader at position `after`; encoded at most once per surface."""
 
     stream: str
     after: int

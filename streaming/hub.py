@@ -151,7 +151,7 @@ class Hub:
         """Subscribe to `topic`. When this returns, no message of it can pass `reader` by unnoticed."""
         async with self._membership:  # Two that join at the same moment must both wait for the one subscription.
             if not self._channel:
-                self._channel = await self._layer.new_channel("hub")
+                self._channel = await self._layer.new_channel("hub")  # type: ignore[call-arg]  # Its types lack the prefix.
                 self._tasks = [
                     asyncio.create_task(forever(self._receive, _at_once), name="hub"),
                     asyncio.create_task(forever(self.tick, _after_a_tick), name="hub tick"),
@@ -219,7 +219,8 @@ class Hub:
                 await self._unsubscribe(feed)
             for feed in self._feeds.values():
                 if not await self._subscribe(feed):
-                    break  # The layer is away. Who joins meanwhile must not wait for as many time-outs as there are feeds.
+                    # The layer is away. Who joins meanwhile must not wait for as many time-outs as there are feeds.
+                    break
         feeds = dict(self._feeds)
         for topic, stream in await self.database().run(live_streams, list(feeds)):
             feeds[topic].announce(stream, 0)

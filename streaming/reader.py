@@ -68,10 +68,10 @@ class Standing:
 
 
 def standings(topic: str, named: list[uuid.UUID], since: uuid.UUID | None) -> list[Standing]:
-    """The streams of `topic` that a reader who names some of them needs: these, live ones, those begun after `since`."""
+    """The streams of `topic` that a reader who names some needs: these, live ones, those begun after `since`."""
     wanted = Q(pk__in=named) | Q(status__in=LIVE)
-    newest = Stream.objects.filter(topic=topic, pk=since).values_list("created_at", flat=True).first()
-    if newest is not None:
+    begun = Stream.objects.filter(topic=topic).values_list("created_at", flat=True)
+    if since and (newest := begun.filter(pk=since).first()):
         wanted |= Q(created_at__gt=newest)
     found = Stream.objects.filter(wanted, topic=topic).order_by("created_at", "id").annotate(last=Max("chunk__seq"))
     return [

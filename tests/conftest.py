@@ -14,9 +14,9 @@ from channels.layers import channel_layers, get_channel_layer
 
 from conversations.models import Conversation, Message, Token, User
 from streaming.engine import Engine
+from streaming.frames import Row
 from streaming.hub import stop_hub
 from streaming.models import Chunk, Entry, Outcome, Stream
-from streaming.frames import Row
 from streaming.providers import Provider
 
 DEADLINE_S = 10.0
@@ -74,11 +74,17 @@ def reply(conversation: Conversation) -> Message:
 @pytest.fixture
 def running_stream(reply: Message) -> Stream:
     """A stream that a worker elsewhere writes; two rows so far: "Hel", "lo"."""
-    stream = Stream.objects.claim(reply.stream_id, "elsewhere", 60)
+    stream = Stream.objects.claim(stream_of(reply), "elsewhere", 60)
     assert stream is not None
     add(stream, 1, "Hel")
     add(stream, 2, "lo")
     return stream
+
+
+def stream_of(reply: Message) -> uuid.UUID:
+    """The stream of a reply; only prompts have none."""
+    assert reply.stream_id is not None
+    return reply.stream_id
 
 
 def add(stream: Stream, seq: int, text: str, kind: str = "text") -> None:

@@ -1,4 +1,4 @@
-"""A client as docs/protocol.md tells it to be: what it shows of each stream, from a position and the frames after it."""
+"""A client as docs/protocol.md tells it to be: what it shows of each stream, from a position and frames after it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from streaming import engine as engine_module
 from streaming.frames import Row
 from streaming.models import Chunk, Entry, Outcome, Status, Stream
 from streaming.providers import Finish, ProviderError
-from tests.conftest import add, ended, engine_with, new_stream, until
+from tests.conftest import add, ended, engine_with, new_stream, stream_of, until
 from tests.scripted import ScriptedProvider, cut
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -37,7 +37,7 @@ def expire(stream: Stream) -> None:
 
 async def test_an_answer_is_stored_whole_and_its_stream_is_done(reply: Message) -> None:
     async with engine_with(ScriptedProvider(["Hel", "lo", " there", Finish("stop", {"total_tokens": 3})])):
-        stream = await ended(reply.stream_id)
+        stream = await ended(stream_of(reply))
     assert (stream.status, stream.text, stream.usage) == ("done", "Hello there", {"total_tokens": 3})
 
 
@@ -45,12 +45,12 @@ async def test_a_prompt_wakes_the_engine_without_waiting_for_a_sweep(conversatio
     settings.STREAM_SWEEP_S = 60
     async with engine_with(ScriptedProvider(["Hi"])):
         reply = await sync_to_async(conversation.ask)("Hello?")
-        assert (await ended(reply.stream_id)).status == "done"
+        assert (await ended(stream_of(reply))).status == "done"
 
 
 async def test_a_failed_attempt_is_retried_and_its_words_are_discarded(reply: Message) -> None:
     async with engine_with(ScriptedProvider(["Wrong", cut()], ["Right"])):
-        stream = await ended(reply.stream_id)
+        stream = await ended(stream_of(reply))
     rows = await sync_to_async(Chunk.objects.rows)(stream.pk)
     assert stream.text == "Right"
     assert [row.kind for row in rows] == ["text", "retry", "restart", "text", "end"]
@@ -59,7 +59,7 @@ async def test_a_failed_attempt_is_retried_and_its_words_are_discarded(reply: Me
 
 async def test_a_failed_retry_costs_no_reader_the_partial_answer(reply: Message) -> None:
     async with engine_with(ScriptedProvider(["Half an ans", cut()], [cut()])):
-        stream = await ended(reply.stream_id)
+        stream = await ended(stream_of(reply))
     assert (stream.status, stream.text) == ("error", "Half an ans")
     assert stream.error == {"code": "cut", "detail": "The model's answer broke off."}
 
@@ -67,26 +67,26 @@ async def test_a_failed_retry_costs_no_reader_the_partial_answer(reply: Message)
 async def test_what_may_not_be_repeated_is_not(reply: Message) -> None:
     provider = ScriptedProvider([ProviderError("unauthorized", "No.", retriable=False)])
     async with engine_with(provider):
-        stream = await ended(reply.stream_id)
+        stream = await ended(stream_of(reply))
     assert (stream.status, len(provider.asked)) == ("error", 1)
 
 
 async def test_an_unforeseen_failure_ends_the_stream_and_not_the_engine(conversation: Conversation) -> None:
     async with engine_with(ScriptedProvider([ZeroDivisionError("bug")], ["fine"])):
         first = await sync_to_async(conversation.ask)("a")
-        assert (await ended(first.stream_id)).error == {
+        assert (await ended(stream_of(first))).error == {
             "code": "internal",
             "detail": "Something went wrong on this server.",
         }
         second = await sync_to_async(conversation.ask)("b")
-        assert (await ended(second.stream_id)).text == "fine"
+        assert (await ended(stream_of(second))).text == "fine"
 
 
 async def test_silence_is_a_timeout(reply: Message, settings: Any) -> None:
     settings.STREAM_SILENCE_S, settings.STREAM_ATTEMPTS = 0.05, 1
     provider = ScriptedProvider(["so far", asyncio.Event()])
     async with engine_with(provider):
-        stream = await ended(reply.stream_id)
+        stream = await ended(stream_of(reply))
     assert (stream.status, stream.text, provider.closed) == ("timeout", "so far", 1)
 
 
@@ -97,7 +97,7 @@ async def test_a_healthy_answer_may_take_longer_than_the_time_out(reply: Message
     async with engine_with(ScriptedProvider(steps)):
         for n, gate in enumerate(gates):
             asyncio.get_running_loop().call_later(0.1 * n, gate.set)
-        stream = await ended(reply.stream_id)
+        stream = await ended(stream_of(reply))
     assert (stream.status, stream.text) == ("done", "xxxxxx")
 
 
@@ -105,9 +105,9 @@ async def test_stop_closes_the_request_and_keeps_the_text(conversation: Conversa
     provider = ScriptedProvider(["some", " text", asyncio.Event()])
     async with engine_with(provider):
         reply = await sync_to_async(conversation.ask)("go")
-        await until(lambda: sync_to_async(Chunk.objects.filter(stream=reply.stream_id).exists)())
-        assert await sync_to_async(conversation.stop)(reply.stream_id)
-        stream = await ended(reply.stream_id)
+        await until(lambda: sync_to_async(Chunk.objects.filter(stream=stream_of(reply)).exists)())
+        assert await sync_to_async(conversation.stop)(stream_of(reply))
+        stream = await ended(stream_of(reply))
     assert (stream.status, stream.text, provider.closed) == ("stopped", "some text", 1)
 
 
@@ -115,15 +115,15 @@ async def test_a_stop_written_by_another_process_is_found_by_the_sweep(reply: Me
     provider = ScriptedProvider([asyncio.Event()])
     async with engine_with(provider):
         await provider.begun.wait()
-        await sync_to_async(Stream.objects.filter(pk=reply.stream_id).request_stop)()
-        assert (await ended(reply.stream_id)).status == "stopped"
+        await sync_to_async(Stream.objects.filter(pk=stream_of(reply)).request_stop)()
+        assert (await ended(stream_of(reply))).status == "stopped"
 
 
 async def test_a_stop_before_the_first_token_asks_no_model(reply: Message, conversation: Conversation) -> None:
-    await sync_to_async(conversation.stop)(reply.stream_id)
+    await sync_to_async(conversation.stop)(stream_of(reply))
     provider = ScriptedProvider(["never"])
     async with engine_with(provider):
-        assert (await ended(reply.stream_id)).status == "stopped"
+        assert (await ended(stream_of(reply))).status == "stopped"
     assert provider.asked == []
 
 
@@ -166,11 +166,11 @@ async def test_a_living_lease_is_left_alone(running_stream: Stream) -> None:
 
 async def test_a_clean_end_keeps_the_text_and_hands_the_stream_over_at_no_cost(reply: Message) -> None:
     async with engine_with(ScriptedProvider(["so far", asyncio.Event()])):
-        await until(lambda: sync_to_async(Chunk.objects.filter(stream=reply.stream_id).exists)())
-    left = await Stream.objects.aget(pk=reply.stream_id)
+        await until(lambda: sync_to_async(Chunk.objects.filter(stream=stream_of(reply)).exists)())
+    left = await Stream.objects.aget(pk=stream_of(reply))
     assert (left.status, left.lease, left.attempt) == (Status.STREAMING, None, 0)
     async with engine_with(ScriptedProvider(["whole"])):
-        stream = await ended(reply.stream_id)
+        stream = await ended(stream_of(reply))
     assert (stream.text, stream.attempt) == ("whole", 1)
 
 
@@ -187,12 +187,12 @@ async def test_an_engine_that_lost_its_lease_adds_nothing_more(reply: Message) -
     gate = asyncio.Event()
     provider = ScriptedProvider(["old ", gate, "never seen"])
     async with engine_with(provider) as engine:
-        await until(lambda: sync_to_async(Chunk.objects.filter(stream=reply.stream_id).exists)())
-        thief = await sync_to_async(steal)(reply.stream_id)
+        await until(lambda: sync_to_async(Chunk.objects.filter(stream=stream_of(reply)).exists)())
+        thief = await sync_to_async(steal)(stream_of(reply))
         gate.set()
         await until(lambda: sync_to_async(lambda: engine.running == 0)())
         await sync_to_async(add)(thief, 2, "new")
-    rows = await sync_to_async(Chunk.objects.rows)(reply.stream_id)
+    rows = await sync_to_async(Chunk.objects.rows)(stream_of(reply))
     assert [row.text for row in rows] == ["old ", "new"]
     assert provider.closed == 1
 
@@ -208,7 +208,7 @@ def steal(pk: Any) -> Stream:
 async def test_a_deleted_conversation_ends_its_generation(conversation: Conversation, reply: Message) -> None:
     provider = ScriptedProvider(["x", asyncio.Event()])
     async with engine_with(provider) as engine:
-        await until(lambda: sync_to_async(Chunk.objects.filter(stream=reply.stream_id).exists)())
+        await until(lambda: sync_to_async(Chunk.objects.filter(stream=stream_of(reply)).exists)())
         await sync_to_async(conversation.clear)()
         await until(lambda: sync_to_async(lambda: engine.running == 0)())
     assert provider.closed == 1
@@ -220,7 +220,7 @@ async def test_leases_are_renewed_while_the_model_is_silent(reply: Message, sett
     provider = ScriptedProvider([gate, "late"])
     async with engine_with(provider), engine_with(provider):
         asyncio.get_running_loop().call_later(1, gate.set)
-        stream = await ended(reply.stream_id)
+        stream = await ended(stream_of(reply))
     assert (stream.text, len(provider.asked)) == ("late", 1)
 
 
