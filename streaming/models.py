@@ -1,6 +1,6 @@
 """The log: streams and their chunk rows, who may write them, and the conditional updates that change hands.
 
-Rows are only ever added, by the one holder of the stream's lease; `append` proves the lease in the transaction that adds.
+Rows are only ever added, by the holder of the stream's lease; `append` proves the lease in the transaction that adds.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         """Rows behind `after`, about `limit_bytes` of them but at least one, and whether there may be more."""
         rows: list[Row] = []
         size = 0
-        found = self.filter(stream=stream, seq__gt=after).order_by("seq")[:PAGE_ROWS]
+        found = self.filter(stream_id=stream, seq__gt=after).order_by("seq")[:PAGE_ROWS]
         for values in found.values_list("seq", "kind", "text", "data").iterator(100):
             rows.append(Row(*values))
             size += len(rows[-1].text) + 100
