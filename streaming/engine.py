@@ -16,8 +16,10 @@ from dataclasses import dataclass
 
 from channels.layers import BaseChannelLayer
 from django.conf import settings
+from django.db import connection
 
 from streaming.background import DatabaseThread, forever
+from streaming.checkpoints import Checkpoints
 from streaming.frames import SPOKEN
 from streaming.generation import Generation
 from streaming.journal import Journal, Log
@@ -87,6 +89,7 @@ class Engine:
         self._renewed_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._sweeping: asyncio.Task[None] | None = None
+        self._checkpoints = Checkpoints() if connection.vendor == "sqlite" else None
         self._stepping = asyncio.Lock()
 
     @property
@@ -99,6 +102,8 @@ class Engine:
         global _running
         _running = self
         self.journal.start()
+        if self._checkpoints is not None:
+            self._checkpoints.start()
         self._woken.set()
         self._sweeping = asyncio.create_task(forever(self.step, self._pause), name="engine")
 
@@ -162,5 +167,7 @@ class Engine:
         await self.journal.stop()
         await self._writer.run(Stream.objects.hand_back, list(runs))
         await self._writer.close()
+        if self._checkpoints is not None:
+            await self._checkpoints.stop()
         await self._provider.close()
         logger.info("engine stopped, %d streams handed back", len(runs))

@@ -17,6 +17,8 @@ from django.db.models import F, Max, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from streaming import commit
+from streaming.commit import adapted
 from streaming.frames import END, RESTART, RETRY, SPOKEN, Row, Said, fold
 
 
@@ -115,46 +117,49 @@ class StreamQuerySet(models.QuerySet["Stream"]):
         # One transaction: a reader that sees the `end` row must also see the final status and text, and a successor
         # cannot claim between the proof of the lease and the rows (PostgreSQL: row lock; SQLite: one writer).
         with transaction.atomic():
-            leases = dict(
-                self.select_for_update()
-                .filter(pk__in=[entry.stream for entry in entries])
-                .order_by("pk")
-                .values_list("pk", "lease")
-            )
-            held = [entry for entry in entries if leases.get(entry.stream) == entry.lease]
+            leases = commit.locked_leases(Stream, [entry.stream for entry in entries])
+            held = [entry for entry in entries if leases.get(adapted(entry.stream)) == adapted(entry.lease)]
             known = Chunk.objects.last_seqs(entry.stream for entry in held) if again else {}
-            Chunk.objects.bulk_create(
-                Chunk(stream_id=entry.stream, seq=row.seq, kind=row.kind, text=row.text, data=row.data)
-                for entry in held
-                for row in entry.rows
-                if row.seq > known.get(entry.stream, 0)
+            commit.insert_rows(
+                Chunk,
+                (
+                    (entry.stream, row)
+                    for entry in held
+                    for row in entry.rows
+                    if row.seq > known.get(entry.stream, 0)
+                ),
             )
             for entry in held:
                 self._note(entry)
         return {entry.stream for entry in entries} - {entry.stream for entry in held}
 
     def _note(self, entry: Entry) -> None:
-        """Keep the stream's own columns in step with the rows just added."""
-        stream = self.filter(pk=entry.stream)
+        """Keep the stream's own columns in step with the rows just added, where they tell more than words."""
+        changes: dict[str, Any] = {}
         if entry.first_words:
-            stream.update(first_text_at=Now())
+            changes["first_text_at"] = Now()
         for row in entry.rows:
             if row.kind == RETRY and row.data:
-                stream.update(attempt=row.data["attempt"])
+                changes["attempt"] = row.data["attempt"]
         if entry.outcome is not None:
-            said = fold(Chunk.objects.rows(entry.stream))
-            stream.update(
-                status=entry.outcome.status,
-                finish_reason=entry.outcome.finish_reason or "",
-                usage=entry.outcome.usage,
-                error=entry.outcome.error,
-                seq=said.seq,
-                text=said.text,
-                reasoning=said.reasoning,
-                finished_at=Now(),
-                lease=None,
-                lease_until=None,
-            )
+            changes |= self._ended(entry.stream, entry.outcome)
+        if changes:
+            self.filter(pk=entry.stream).update(**changes)
+
+    def _ended(self, stream: uuid.UUID, outcome: Outcome) -> dict[str, Any]:
+        said = fold(Chunk.objects.rows(stream))
+        return {
+            "status": outcome.status,
+            "finish_reason": outcome.finish_reason or "",
+            "usage": outcome.usage,
+            "error": outcome.error,
+            "seq": said.seq,
+            "text": said.text,
+            "reasoning": said.reasoning,
+            "finished_at": Now(),
+            "lease": None,
+            "lease_until": None,
+        }
 
 
 class Stream(models.Model):
