@@ -37,9 +37,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def model_server(for_s: int = 120) -> Iterator[str]:
+def model_server(for_s: int = 120, port: int = 0) -> Iterator[str]:
     """The tests' model server in its own process; yields the URL that OPENAI_BASE_URL wants."""
-    command = [sys.executable, "-m", "tests.modelserver", "--port", "0", "--for-s", str(for_s)]
+    command = [sys.executable, "-m", "tests.modelserver", "--port", str(port), "--for-s", str(for_s)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
