@@ -7,7 +7,7 @@ through querysets. Everything that is not in the path of every delta stays with 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -27,32 +27,42 @@ def _insert(model: type[models.Model], names: tuple[str, ...]) -> tuple[str, lis
 
 
 def locked_leases(model: type[models.Model], streams: Sequence[uuid.UUID]) -> dict[Any, Any]:
-    """The leases of `streams` as the database tells ids (`adapted`), their rows locked until the transaction's end."""
+    """The leases of `streams` as the database tells ids (`adapter`), their rows locked until the transaction's end."""
     quote = connection.ops.quote_name
+    adapt = adapter()
     lock = f" {connection.ops.for_update_sql()}" if connection.features.has_select_for_update else ""
     places = ", ".join(["%s"] * len(streams))
     # In the order of their ids, so that two processes which lock the same rows do not wait for each other.
     sql = f"SELECT id, lease FROM {quote(model._meta.db_table)} WHERE id IN ({places}) ORDER BY id{lock}"
     with connection.cursor() as cursor:
-        cursor.execute(sql, [adapted(stream) for stream in streams])
+        cursor.execute(sql, [adapt(stream) for stream in streams])
         return dict(cursor.fetchall())
 
 
-def adapted(value: uuid.UUID) -> Any:
-    """An id in the form that this database stores and tells."""
-    return value if connection.features.has_native_uuid_field else value.hex
+def adapter() -> Callable[[uuid.UUID], Any]:
+    """What turns an id into the form that this database stores and tells."""
+    return _as_is if connection.features.has_native_uuid_field else _as_hex
+
+
+def _as_is(value: uuid.UUID) -> uuid.UUID:
+    return value
+
+
+def _as_hex(value: uuid.UUID) -> str:
+    return value.hex
 
 
 def insert_rows(model: type[models.Model], rows: Iterable[tuple[uuid.UUID, Row]]) -> None:
     """Add log rows to their streams."""
     sql, fields = _insert(model, ("seq", "kind", "text", "data", "stream", "created_at"))
     data = fields[3]
+    adapt = adapter()
     now = connection.ops.adapt_datetimefield_value(timezone.now())
     with connection.cursor() as cursor:
         cursor.executemany(
             sql,
             [
-                (row.seq, row.kind, row.text, data.get_db_prep_save(row.data, connection), adapted(stream), now)
+                (row.seq, row.kind, row.text, data.get_db_prep_save(row.data, connection), adapt(stream), now)
                 for stream, row in rows
             ],
         )

@@ -18,7 +18,6 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from streaming import commit
-from streaming.commit import adapted
 from streaming.frames import END, RESTART, RETRY, SPOKEN, Row, Said, fold
 
 
@@ -118,7 +117,8 @@ class StreamQuerySet(models.QuerySet["Stream"]):
         # cannot claim between the proof of the lease and the rows (PostgreSQL: row lock; SQLite: one writer).
         with transaction.atomic():
             leases = commit.locked_leases(Stream, [entry.stream for entry in entries])
-            held = [entry for entry in entries if leases.get(adapted(entry.stream)) == adapted(entry.lease)]
+            adapt = commit.adapter()
+            held = [entry for entry in entries if leases.get(adapt(entry.stream)) == adapt(entry.lease)]
             known = Chunk.objects.last_seqs(entry.stream for entry in held) if again else {}
             commit.insert_rows(
                 Chunk,
