@@ -122,12 +122,7 @@ class StreamQuerySet(models.QuerySet["Stream"]):
             known = Chunk.objects.last_seqs(entry.stream for entry in held) if again else {}
             commit.insert_rows(
                 Chunk,
-                (
-                    (entry.stream, row)
-                    for entry in held
-                    for row in entry.rows
-                    if row.seq > known.get(entry.stream, 0)
-                ),
+                ((entry.stream, row) for entry in held for row in entry.rows if row.seq > known.get(entry.stream, 0)),
             )
             for entry in held:
                 self._note(entry)
