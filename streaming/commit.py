@@ -22,7 +22,7 @@ def _insert(model: type[models.Model], names: tuple[str, ...]) -> tuple[str, lis
     concrete = {field.name: field for field in model._meta.concrete_fields}
     fields = [concrete[name] for name in names]
     quote = connection.ops.quote_name
-    columns = ", ".join(quote(field.get_attname_column()[1]) for field in fields)
+    columns = ", ".join(quote(str(field.column)) for field in fields)
     places = ", ".join(["%s"] * len(fields))
     return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({places})", fields
 
