@@ -178,7 +178,7 @@ class Chunks(View):
         parameters=[OpenApiParameter("after", int, description="The position behind which to begin.", default=0)],
     )
     def get(self, request: Request, pk: UUID) -> Response:
-        after = valid(ChunksInput, request.query_params)["after"]
+        after = valid(ChunksInput, request.query_params.dict())["after"]
         rows, more = Chunk.objects.page(self.stream(pk).pk, after, settings.READER_PAGE_BYTES)
         next_after = rows[-1].seq if rows else after
         return Response(ChunksOutput({"results": rows, "next_after": next_after, "more": more}).data)
