@@ -1,0 +1,225 @@
+"""The group commit: committed first, broadcast after, and what happens when either fails."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from channels.layers import get_channel_layer
+from django.db import OperationalError
+
+from streaming.background import DatabaseThread
+from streaming.frames import ROW_CHARS
+from streaming.journal import Journal, LeaseLost, Log
+from streaming.layers import LocalChannelLayer
+from streaming.models import Chunk, Outcome, Stream, StreamQuerySet
+from tests.conftest import DEADLINE_S, new_stream
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Desk:
+    """A journal on this loop, with as many claimed streams as a test wants."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+
+    async def log(self) -> Log:
+        stream = await sync_to_async(lambda: Stream.objects.claim(new_stream().pk, "w", 600))()
+        assert stream is not None
+        return Log(self.journal, stream)
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    writer = DatabaseThread("journal")
+    layer = get_channel_layer()
+    assert layer is not None
+    journal = Journal(writer, layer)
+    journal.start()
+    yield Desk(journal)
+    await journal.stop()
+    await writer.close()
+
+
+async def stored(log: Log) -> list[str]:
+    return [row.text for row in await sync_to_async(Chunk.objects.rows)(log.stream)]
+
+
+async def committed(log: Log) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        await log.committed()
+
+
+@pytest.fixture
+def told(monkeypatch: Any) -> list[tuple[int, int]]:
+    """For each message with rows: the last seq it tells of, and the last seq in the database at that moment."""
+    found: list[tuple[int, int]] = []
+    send = LocalChannelLayer.group_send
+
+    async def spy(self: LocalChannelLayer, group: str, message: dict[str, Any]) -> None:
+        if message["rows"]:
+            seqs = await sync_to_async(Chunk.objects.last_seqs)([message["stream"]])
+            found.append((message["rows"][-1][0], max(seqs.values(), default=0)))
+        await send(self, group, message)
+
+    monkeypatch.setattr(LocalChannelLayer, "group_send", spy)
+    return found
+
+
+class Slow:
+    """Holds commits at a gate."""
+
+    def __init__(self, monkeypatch: Any) -> None:
+        self.gate = threading.Event()
+        self.entered = threading.Event()
+        append = StreamQuerySet.append
+
+        def held(queryset: Any, entries: Any, **kwargs: Any) -> Any:
+            self.entered.set()
+            assert self.gate.wait(DEADLINE_S)
+            return append(queryset, entries, **kwargs)
+
+        monkeypatch.setattr(
+            Stream.objects, "append", lambda *args, **kwargs: held(Stream.objects.all(), *args, **kwargs)
+        )
+
+
+async def test_no_word_is_told_of_before_it_is_in_the_database(desk: Desk, told: list[tuple[int, int]]) -> None:
+    log = await desk.log()
+    for word in "a b c d e".split():
+        log.say("text", word)
+        await committed(log)
+    await desk.journal.stop()
+    assert told and all(stored >= seq for seq, stored in told)
+
+
+async def test_while_a_commit_runs_nothing_is_told_and_what_is_said_becomes_one_row(
+    desk: Desk, told: list[tuple[int, int]], monkeypatch: Any
+) -> None:
+    slow, log = Slow(monkeypatch), await desk.log()
+    log.say("text", "first")
+    await asyncio.to_thread(slow.entered.wait, DEADLINE_S)
+    for word in ("sec", "ond"):
+        log.say("text", word)
+    assert told == []
+    slow.gate.set()
+    await committed(log)
+    assert await stored(log) == ["first", "second"]
+
+
+async def test_many_streams_are_committed_together(desk: Desk, monkeypatch: Any) -> None:
+    slow, logs = Slow(monkeypatch), [await desk.log() for _ in range(5)]
+    batches: list[int] = []
+    append = Stream.objects.append
+    monkeypatch.setattr(Stream.objects, "append", lambda *a, **k: batches.append(len(a[0])) or append(*a, **k))
+    for log in logs:
+        log.say("text", "x")
+    slow.gate.set()
+    await asyncio.gather(*(committed(log) for log in logs))
+    assert batches == [5]
+
+
+@pytest.mark.parametrize("after_the_commit", [False, True])
+async def test_a_commit_that_breaks_is_tried_again_and_adds_its_rows_once(
+    desk: Desk, monkeypatch: Any, after_the_commit: bool
+) -> None:
+    append, failures = Stream.objects.append, [OperationalError("gone"), OperationalError("gone")]
+
+    def breaking(*args: Any, **kwargs: Any) -> Any:
+        if failures and after_the_commit:
+            append(*args, **kwargs)
+        if failures:
+            raise failures.pop()
+        return append(*args, **kwargs)
+
+    monkeypatch.setattr(Stream.objects, "append", breaking)
+    log = await desk.log()
+    log.say("text", "Hello")
+    await committed(log)
+    log.say("text", " there")
+    await committed(log)
+    assert await stored(log) == ["Hello", " there"]
+
+
+async def test_an_end_whose_commit_breaks_is_the_end_all_the_same(desk: Desk, monkeypatch: Any) -> None:
+    append, failures = Stream.objects.append, [OperationalError("gone")]
+
+    def breaking(*args: Any, **kwargs: Any) -> Any:
+        result = append(*args, **kwargs)
+        if failures:
+            raise failures.pop()
+        return result
+
+    log = await desk.log()
+    log.say("text", "whole")
+    await committed(log)
+    monkeypatch.setattr(Stream.objects, "append", breaking)
+    with pytest.raises(LeaseLost):  # Its lease went with the end; it cannot tell that from a successor's end.
+        async with asyncio.timeout(DEADLINE_S):
+            await log.end(Outcome("done", "stop"))
+    stream = await Stream.objects.aget(pk=log.stream)
+    assert (stream.status, stream.text) == ("done", "whole")
+
+
+async def test_one_row_that_the_database_refuses_does_not_take_the_others(desk: Desk, monkeypatch: Any) -> None:
+    slow, good, bad = Slow(monkeypatch), await desk.log(), await desk.log()
+    good.say("text", "fine")
+    bad.say("text", "\ud800")
+    waiting = asyncio.gather(committed(good), committed(bad), return_exceptions=True)
+    await asyncio.sleep(0)
+    slow.gate.set()
+    results = await waiting
+    assert results[0] is None and isinstance(results[1], LeaseLost)
+    assert await stored(good) == ["fine"]
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_a_layer_that_fails_or_hangs_does_not_hold_up_the_log(desk: Desk, monkeypatch: Any, hangs: bool) -> None:
+    monkeypatch.setattr("streaming.journal.BROADCAST_S", 0.05)
+
+    async def broken(self: Any, group: str, message: Any) -> None:
+        if hangs:
+            await asyncio.Event().wait()
+        raise ConnectionError("Redis is away")
+
+    monkeypatch.setattr(LocalChannelLayer, "group_send", broken)
+    log = await desk.log()
+    for word in "abc":
+        log.say("text", word)
+        await committed(log)
+    assert "".join(await stored(log)) == "abc"
+
+
+async def test_words_longer_than_a_row_are_several_rows(desk: Desk) -> None:
+    log = await desk.log()
+    log.say("text", "x" * (2 * ROW_CHARS + 1))
+    await committed(log)
+    assert [len(text) for text in await stored(log)] == [ROW_CHARS, ROW_CHARS, 1]
+
+
+async def test_a_writer_that_outruns_the_database_is_told_to_wait(desk: Desk, monkeypatch: Any, settings: Any) -> None:
+    settings.STREAM_PENDING_BYTES = 10
+    slow, log = Slow(monkeypatch), await desk.log()
+    log.say("text", "a")
+    await asyncio.to_thread(slow.entered.wait, DEADLINE_S)
+    log.say("text", "b" * 11)
+    assert log.full
+    slow.gate.set()
+    await committed(log)
+    assert not log.full
+
+
+async def test_a_log_that_lost_its_lease_refuses_words(desk: Desk) -> None:
+    log = await desk.log()
+    await Stream.objects.filter(pk=log.stream).aupdate(lease=None)
+    log.say("text", "late")
+    with pytest.raises(LeaseLost):
+        await committed(log)
+    with pytest.raises(LeaseLost):
+        log.say("text", "later")
+    assert await stored(log) == []
