@@ -1,0 +1,280 @@
+"""The admin: it shows the log without touching it, stops what is asked for, and stays quick with many rows."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import escape
+
+from conversations.models import Conversation, Message, Token, User
+from streaming import admin as stream_admin
+from streaming import engine
+from streaming.models import Chunk, Stream
+from tests.conftest import finish
+
+pytestmark = pytest.mark.django_db
+LISTS = {
+    "streaming_stream": Stream,
+    "streaming_chunk": Chunk,
+    "conversations_conversation": Conversation,
+    "conversations_message": Message,
+    "conversations_token": Token,
+    "conversations_user": User,
+}
+NAMES = pytest.mark.parametrize("name", LISTS)
+
+
+@pytest.fixture
+def at_roots(client: Client, db: None) -> Client:
+    """The browser of somebody who may do everything."""
+    client.force_login(User.objects.create_superuser("root"))
+    return client
+
+
+def at_staffs(*permissions: str) -> Client:
+    """The browser of somebody with these permissions only."""
+    staff = User.objects.create_user("staff", is_staff=True)
+    staff.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    client = Client()
+    client.force_login(staff)
+    return client
+
+
+def listing(name: str) -> str:
+    return reverse(f"admin:{name}_changelist")
+
+
+def page_of(name: str, pk: Any, action: str = "change") -> str:
+    return reverse(f"admin:{name}_{action}", args=[pk])
+
+
+def stop(client: Client, *streams: Stream) -> Any:
+    chosen = {"action": "stop", "_selected_action": [str(stream.pk) for stream in streams]}
+    return client.post(listing("streaming_stream"), chosen, follow=True)
+
+
+def ended_streams(count: int, topic: str = "elsewhere") -> list[Stream]:
+    now = timezone.now()
+    ended = {"status": "done", "finished_at": now, "first_text_at": now, "claimed_at": now, "text": "x" * 1234}
+    return Stream.objects.bulk_create(Stream(topic=topic, request={"n": n}, **ended) for n in range(count))
+
+
+@NAMES
+def test_every_list_and_page_shows(name: str, running_stream: Stream, alices_token: str, at_roots: Client) -> None:
+    assert at_roots.get(listing(name)).status_code == 200
+    for row in LISTS[name]._default_manager.all():
+        assert at_roots.get(page_of(name, row.pk)).status_code == 200
+
+
+@NAMES
+@pytest.mark.parametrize("words", ["hello", "019a0000-0000-7000-8000-000000000000", "'%_\\", "x" * 5000])
+def test_every_search_answers(name: str, words: str, running_stream: Stream, at_roots: Client) -> None:
+    assert at_roots.get(listing(name), {"q": words}).status_code == 200
+
+
+@NAMES
+def test_nobody_else_gets_in(name: str, running_stream: Stream, alice: User, client: Client) -> None:
+    assert client.get(listing(name))["Location"].startswith("/admin/login/")
+    client.force_login(alice)
+    assert client.get(listing(name)).status_code == 302
+    assert at_staffs().get(listing(name)).status_code == 403
+
+
+@pytest.mark.parametrize("name", ["streaming_stream", "streaming_chunk", "conversations_message"])
+def test_the_log_cannot_be_written_even_by_a_superuser(name: str, running_stream: Stream, at_roots: Client) -> None:
+    row = LISTS[name]._default_manager.all()[:1].get()
+    assert at_roots.get(reverse(f"admin:{name}_add")).status_code == 403
+    assert at_roots.post(page_of(name, row.pk), {"text": "other"}).status_code == 403
+    assert at_roots.post(page_of(name, row.pk, "delete"), {"post": "yes"}).status_code == 403
+    assert "delete_selected" not in at_roots.get(listing(name)).content.decode()
+
+
+# ---------------------------------------------------------------------------------------------- streams
+
+
+def test_a_streams_page_shows_its_text_its_request_and_its_rows(running_stream: Stream, at_roots: Client) -> None:
+    html = at_roots.get(page_of("streaming_stream", running_stream.pk)).content.decode()
+    assert '<pre class="log">Hello</pre>' in html
+    assert escape('  "stream": true') in html and escape('"content": "Hello?"') in html
+    assert re.search(r"<td>2</td>\s*<td>text</td>\s*<td><code>&quot;lo&quot;</code>", html)
+    rows = at_roots.get(f"{listing('streaming_chunk')}?stream__id__exact={running_stream.pk}&kind=text")
+    assert "elsewhere" in html and rows.context["cl"].result_count == 2
+
+
+def test_model_text_is_shown_as_text(running_stream: Stream, at_roots: Client) -> None:
+    evil = "<script>alert(1)</script>"
+    Chunk.objects.filter(seq=1).update(text=evil)
+    for page in (page_of("streaming_stream", running_stream.pk), listing("streaming_chunk")):
+        html = at_roots.get(page).content.decode()
+        assert evil not in html and escape(evil) in html
+
+
+def test_a_long_log_shows_its_end_and_a_way_to_the_rest(running_stream: Stream, at_roots: Client) -> None:
+    Chunk.objects.bulk_create(Chunk(stream=running_stream, seq=seq, kind="text", text=".") for seq in range(3, 500))
+    html = at_roots.get(page_of("streaming_stream", running_stream.pk)).content.decode()
+    assert html.count("<code>") == stream_admin.SHOWN_CHUNKS and "<td>499</td>" in html
+    assert f"?stream__id__exact={running_stream.pk}" in html
+
+
+def test_timings_are_computed(running_stream: Stream, at_roots: Client) -> None:
+    finish(running_stream, 3)
+    start = timezone.now()
+    after = [start + timedelta(seconds=s) for s in (1, 2.5, 12.5)]
+    Stream.objects.update(
+        created_at=start, claimed_at=after[0], first_text_at=after[1], finished_at=after[2], text="x" * 200
+    )
+    html = at_roots.get(listing("streaming_stream")).content.decode()
+    cells = dict(re.findall(r'field-(queue_time|first_text|duration|size|speed)">([^<]*)<', html))
+    assert cells == {
+        "queue_time": "1.00 s",
+        "first_text": "2.50 s",
+        "duration": "12.50 s",
+        "size": "200",
+        "speed": "20",
+    }
+
+
+@pytest.mark.parametrize("by", ["id", "topic", "text"])
+def test_a_stream_is_found_by_id_topic_and_words(by: str, at_roots: Client) -> None:
+    wanted, _ = ended_streams(2)
+    Stream.objects.filter(pk=wanted.pk).update(topic="conversation-1", text="About trout.")
+    words = {"id": str(wanted.pk), "topic": "conversation-1", "text": "trout"}[by]
+    found = at_roots.get(listing("streaming_stream"), {"q": words}).context["cl"].result_list
+    assert [stream.pk for stream in found] == [wanted.pk]
+
+
+def test_streams_are_filtered_by_status(running_stream: Stream, at_roots: Client) -> None:
+    ended_streams(2)
+    found = at_roots.get(listing("streaming_stream"), {"status__exact": "streaming"}).context["cl"].result_list
+    assert [stream.pk for stream in found] == [running_stream.pk]
+
+
+@pytest.mark.parametrize("count", [5, 45])
+@pytest.mark.parametrize("name", ["streaming_stream", "streaming_chunk", "conversations_message"])
+def test_a_list_takes_few_queries_whatever_its_length(
+    name: str, count: int, conversation: Conversation, at_roots: Client, django_assert_max_num_queries: Any
+) -> None:
+    for stream in ended_streams(count, conversation.topic):
+        Message.objects.create(conversation=conversation, role="assistant", stream=stream)
+        Chunk.objects.create(stream=stream, seq=1, kind="text", text="x")
+    with django_assert_max_num_queries(8) as queries:
+        at_roots.get(listing(name))
+    if name == "streaming_stream":
+        assert not any("streaming_chunk" in query["sql"] for query in queries.captured_queries)
+        assert not any('"request"' in query["sql"] for query in queries.captured_queries)
+
+
+def test_counting_ends_somewhere(at_roots: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_admin, "COUNTED_ROWS", 60)
+    ended_streams(70)
+    changes = at_roots.get(listing("streaming_stream")).context["cl"]
+    assert (changes.result_count, len(changes.result_list)) == (60, 50)
+
+
+# ---------------------------------------------------------------------------------------------- stop
+
+
+def test_the_stop_action_stops_what_runs_and_says_how_many(
+    running_stream: Stream, at_roots: Client, monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Any
+) -> None:
+    woken: list[None] = []
+    monkeypatch.setattr(engine, "wake", lambda: woken.append(None))
+    (ended,) = ended_streams(1)
+    with django_capture_on_commit_callbacks(execute=True):
+        html = stop(at_roots, running_stream, ended).content.decode()
+    assert "Asked to stop: 1. Ended or asked before: 1." in html and woken
+    stopped = Stream.objects.exclude(stop_requested_at=None).get()
+    assert stopped.pk == running_stream.pk
+
+
+def test_only_staff_who_may_change_streams_may_stop_them(running_stream: Stream) -> None:
+    looking = at_staffs("view_stream")
+    assert looking.get(listing("streaming_stream")).status_code == 200
+    stop(looking, running_stream)
+    assert Stream.objects.get().stop_requested_at is None
+    User.objects.get(username="staff").user_permissions.add(Permission.objects.get(codename="change_stream"))
+    stop(looking, running_stream)
+    assert Stream.objects.get().stop_requested_at is not None
+
+
+# ---------------------------------------------------------------------------------------------- people
+
+
+def test_no_page_of_the_tokens_shows_a_digest(alices_token: str, at_roots: Client) -> None:
+    token = Token.objects.get()
+    for page in (listing("conversations_token"), page_of("conversations_token", token.pk)):
+        html = at_roots.get(page).content.decode()
+        assert "phone" in html and token.digest not in html and alices_token not in html
+
+
+def test_a_token_can_be_revoked(alices_token: str, at_roots: Client) -> None:
+    at_roots.post(page_of("conversations_token", Token.objects.get().pk, "delete"), {"post": "yes"})
+    assert Token.objects.user_of(alices_token) is None
+
+
+@pytest.mark.parametrize("name", ["conversations_conversation", "conversations_user"])
+@pytest.mark.parametrize("way", ["page", "action"])
+def test_what_is_deleted_takes_its_streams_along(
+    name: str, way: str, running_stream: Stream, alice: User, alices_token: str, at_roots: Client
+) -> None:
+    pk = alice.pk if name == "conversations_user" else Conversation.objects.get().pk
+    path, data = page_of(name, pk, "delete"), {"post": "yes"}
+    if way == "action":
+        path, data = listing(name), {"action": "delete_selected", "_selected_action": str(pk), "post": "yes"}
+    assert at_roots.post(path, data).status_code == 302
+    assert not Stream.objects.exists() and not Chunk.objects.exists() and not Conversation.objects.exists()
+    assert User.objects.filter(username="alice").exists() == (name == "conversations_conversation")
+
+
+@pytest.mark.parametrize("name", ["conversations_conversation", "conversations_user"])
+def test_a_long_conversation_is_counted_before_it_is_deleted(
+    name: str, conversation: Conversation, alice: User, at_roots: Client, django_assert_max_num_queries: Any
+) -> None:
+    before: Message | None = None
+    chain = [Message(conversation=conversation, role="user", text="And?") for _ in range(1500)]
+    for message in chain:
+        message.parent, before = before, message
+        message.created_at = timezone.now()
+    Message.objects.bulk_create(chain)
+    pk = alice.pk if name == "conversations_user" else conversation.pk
+    with django_assert_max_num_queries(12):
+        response = at_roots.get(page_of(name, pk, "delete"))
+    assert "1500" in response.content.decode()
+    assert at_roots.post(page_of(name, pk, "delete"), {"post": "yes"}).status_code == 302
+    assert not Message.objects.exists()
+
+
+def test_staff_who_may_not_delete_conversations_cannot(conversation: Conversation) -> None:
+    staff = at_staffs("view_conversation", "change_conversation")
+    assert (
+        staff.post(page_of("conversations_conversation", conversation.pk, "delete"), {"post": "yes"}).status_code == 403
+    )
+    assert Conversation.objects.exists()
+
+
+def test_a_conversation_can_be_renamed_and_keeps_its_owner(
+    conversation: Conversation, bob: User, alice: User, at_roots: Client
+) -> None:
+    said = {"title": "Fish", "model": "", "system_prompt": "", "owner": bob.pk}
+    assert at_roots.post(page_of("conversations_conversation", conversation.pk), said).status_code == 302
+    conversation.refresh_from_db()
+    assert (conversation.title, conversation.owner) == ("Fish", alice)
+
+
+@NAMES
+def test_no_page_needs_what_the_content_security_policy_refuses(
+    name: str, running_stream: Stream, alices_token: str, at_roots: Client
+) -> None:
+    row = LISTS[name]._default_manager.all()[:1].get()
+    for page in (listing(name), page_of(name, row.pk)):
+        response = at_roots.get(page)
+        html = response.content.decode()
+        assert "default-src 'self'" in response["Content-Security-Policy"]
+        assert not re.search(r"<style|\sstyle=|\son[a-z]+=|<script(?![^>]*(?:\ssrc=|type=\"application/json\"))", html)
