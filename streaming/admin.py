@@ -6,7 +6,7 @@ Lists stay fast with millions of rows: no column needs the chunks, big texts are
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -46,6 +46,7 @@ class ReadOnlyAdmin(admin.ModelAdmin[Any]):
 
     paginator = BoundedPaginator
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
 
     class Media:
@@ -84,19 +85,19 @@ class StreamAdmin(ReadOnlyAdmin):
         "id",
         "status",
         "attempt",
-        "worker",
-        "created_at",
+        "created",
         "queue_time",
         "first_text",
         "duration",
         "size",
         "speed",
         "stopping",
+        "worker",
     )
     list_filter = ("status", "created_at")
     date_hierarchy = "created_at"
     ordering = ("-created_at",)
-    sortable_by = ("created_at",)
+    sortable_by = ("created",)
     search_fields = ("topic", "text")
     search_help_text = "The id of a stream, its whole topic, or words of a finished answer."
     actions = ("stop",)
@@ -136,6 +137,10 @@ class StreamAdmin(ReadOnlyAdmin):
         transaction.on_commit(engine.wake)
         said = f"Asked to stop: {stopped}. Ended or asked before: {chosen.count() - stopped}."
         self.message_user(request, said, messages.SUCCESS if stopped else messages.WARNING)
+
+    @admin.display(description="created (UTC)", ordering="created_at")
+    def created(self, stream: Stream) -> str:
+        return f"{stream.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
     @admin.display(description="queued")
     def queue_time(self, stream: Stream) -> str:
