@@ -214,7 +214,8 @@ class Reader:
             self._in_flight.append((piece.stream, piece.seq, piece.size))
             self._unacked += piece.size
         if piece.ends:
-            cursor.tail.ended = True
+            # An end read from the database may be news to the tail: its other readers still wait for a tick to find it.
+            cursor.tail.ended = cursor.tail.last == piece.seq
             self._finish(piece.stream)
         return piece
 

@@ -199,6 +199,16 @@ async def test_a_reader_that_missed_a_frame_gets_it_from_the_database(theatre: T
     assert follower.streams[str(theatre.stream.pk)].text == "abc"
 
 
+async def test_an_end_that_one_reader_found_in_the_database_reaches_the_others(theatre: Theatre) -> None:
+    await theatre.attach(0)
+    await theatre.pull(*theatre.readers[0], 1, 0.02)
+    await theatre.commit([("text", "a"), ("end", "")], "drop", Outcome("done"))
+    await theatre.attach(0)
+    for reader, follower in reversed(theatre.readers):
+        await theatre.to_the_end(reader, follower)
+    assert [follower.streams[str(theatre.stream.pk)].text for _, follower in theatre.readers] == ["a", "a"]
+
+
 async def test_a_gap_is_read_from_the_database_once_for_all_readers(theatre: Theatre, monkeypatch: Any) -> None:
     for _ in range(10):
         await theatre.attach(0)
