@@ -40,7 +40,9 @@ class ConversationConsumer(AsyncWebsocketConsumer):
 
     async def connect(self) -> None:
         self.tasks: list[asyncio.Task[None]] = []
+        self.readers = contextlib.AsyncExitStack()
         self.turns: set[str] = set()
+        self.turning = asyncio.Lock()
         self.access = Access.of(self.scope)
         self.pk: UUID = self.scope["url_route"]["kwargs"]["pk"]
         await self.accept()
@@ -70,6 +72,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         self.open = False
         self._end_tasks()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self.readers.aclose()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if not self.open:
@@ -99,7 +102,8 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         if self.reader is not None:
             await self._refuse("attached", "This connection is attached already.")
             return
-        self.reader = Reader(self.conversation.topic)
+        # Joined before the next command is taken up: an ask may come right behind, and its stream is to be followed.
+        self.reader = await self.readers.enter_async_context(Reader(self.conversation.topic))
         self.tasks.append(asyncio.create_task(self._forward(self.reader, command), name=f"forward {self.pk}"))
 
     async def _ask(self, command: Ask, reader: Reader) -> None:
@@ -127,10 +131,9 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         """Everything the reader yields, in order, as fast as the client takes it."""
         after = {str(stream): seq for stream, seq in command.after.items()}
         try:
-            async with reader:
-                await reader.attach(after, str(command.since) if command.since else None)
-                async for item in reader.items():
-                    await self._send_item(item)
+            await reader.attach(after, str(command.since) if command.since else None)
+            async for item in reader.items():
+                await self._send_item(item)
         except Exception:
             logger.exception("forwarding of %s failed", self.pk)
             await self.close(BROKEN)
@@ -148,12 +151,14 @@ class ConversationConsumer(AsyncWebsocketConsumer):
 
     async def _send_turn(self, stream: str) -> None:
         """Announce a stream, once on this connection."""
-        if stream in self.turns:
-            return
-        self.turns.add(stream)
-        turn = await get_hub().database().run(self.conversation.turn, stream)
-        if turn is not None:
-            await self._send(turn)
+        # Whoever finds it announced goes on to its rows: not before the announcement that was begun has left.
+        async with self.turning:
+            if stream in self.turns:
+                return
+            self.turns.add(stream)
+            turn = await get_hub().database().run(self.conversation.turn, stream)
+            if turn is not None:
+                await self._send(turn)
 
     async def _refuse(self, code: str, detail: str, **about: str) -> None:
         await self._send({"type": "error", "code": code, "detail": detail, **about})

@@ -84,7 +84,7 @@ async def _events(reader: Reader, access: Access, stream: UUID) -> AsyncIterator
     checked_at = sent_at = time.monotonic()
     while True:
         try:
-            async with asyncio.timeout(settings.ACCESS_CHECK_S):
+            async with asyncio.timeout(min(settings.ACCESS_CHECK_S, settings.SSE_HEARTBEAT_S)):
                 item = await reader.next()
         except TimeoutError:
             item = None
