@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from conversations.models import Conversation, Message
 from streaming import engine as engine_module
 from streaming.frames import Row
 from streaming.models import Chunk, Entry, Outcome, Status, Stream
-from streaming.providers import Finish, ProviderError
+from streaming.providers import Delta, Finish, ProviderError
 from tests.conftest import add, ended, engine_with, new_stream, stream_of, until
 from tests.scripted import ScriptedProvider, cut
 
@@ -69,6 +70,19 @@ async def test_what_may_not_be_repeated_is_not(reply: Message) -> None:
     async with engine_with(provider):
         stream = await ended(stream_of(reply))
     assert (stream.status, len(provider.asked)) == ("error", 1)
+
+
+class Breaking(ScriptedProvider):
+    """Ends without having said that it finished."""
+
+    async def stream(self, request: dict[str, Any]) -> AsyncGenerator[Delta | Finish, None]:
+        yield Delta("text", "Half an ans")
+
+
+async def test_an_answer_that_just_ends_is_never_done(reply: Message) -> None:
+    async with engine_with(Breaking()):
+        stream = await ended(stream_of(reply))
+    assert (stream.status, stream.text) == ("error", "Half an ans")
 
 
 async def test_an_unforeseen_failure_ends_the_stream_and_not_the_engine(conversation: Conversation) -> None:

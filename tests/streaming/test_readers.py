@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streaming.frames import Piece, Row, fold
-from streaming.hub import Hub
+from streaming.hub import Hub, Tail
+from streaming.layers import LocalChannelLayer
 from streaming.models import Chunk, Entry, Outcome, Stream, new_id
 from streaming.reader import Gone, Opened, Reader
 from tests.conftest import DEADLINE_S, new_stream
@@ -160,7 +161,7 @@ async def run(steps: list[tuple[Any, ...]], last_fate: str) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS, last_fate=FATES)
-@override_settings(HUB_TICK_S=3600, HUB_RECENT_BYTES=400, READER_PAGE_BYTES=250)
+@override_settings(HUB_TICK_S=3600, HUB_RECENT_BYTES=150, READER_PAGE_BYTES=250)
 def test_whatever_happens_to_the_messages_every_reader_has_the_text_of_the_database(
     steps: list[tuple[Any, ...]], last_fate: str
 ) -> None:
@@ -279,6 +280,59 @@ async def test_a_position_behind_the_end_is_taken_as_the_end(theatre: Theatre) -
         await reader.attach({str(theatre.stream.pk): 10**9})
         piece = await within(reader.next)
     assert [row.kind for row in piece.rows] == ["end"]
+
+
+async def test_a_reader_far_behind_what_the_hub_keeps_reads_the_database(theatre: Theatre, settings: Any) -> None:
+    settings.HUB_RECENT_BYTES = 150
+    await theatre.attach(0)
+    reader, follower = theatre.readers[0]
+    await theatre.commit([("text", "a")], "deliver")
+    await theatre.pull(reader, follower, 1)
+    for letter in "bcdefghijk":
+        await theatre.commit([("text", letter)], "deliver")
+    await theatre.commit([("end", "")], "deliver", Outcome("done"))
+    await theatre.to_the_end(reader, follower)
+    assert follower.streams[str(theatre.stream.pk)].text == "abcdefghijk"
+
+
+def piece(after: int, *texts: str) -> Piece:
+    return Piece("s", after, tuple(Row(seq, "text", text, None) for seq, text in enumerate(texts, after + 1)))
+
+
+def test_a_tail_takes_only_what_it_lacks_and_refuses_what_leaves_a_gap() -> None:
+    tail = Tail("s", 0)
+    assert tail.add(piece(0, "a", "b"))
+    assert tail.add(piece(0, "a", "b"))
+    assert tail.add(piece(1, "b", "c"))
+    assert not tail.add(piece(5, "f"))
+    assert [tail.piece_after(seq) for seq in (0, 2, 3)] == [piece(0, "a", "b"), piece(2, "c"), None]
+
+
+def test_a_reader_inside_a_piece_gets_the_rest_of_it() -> None:
+    tail = Tail("s", 0)
+    tail.add(piece(0, "a", "b", "c"))
+    assert tail.piece_after(1) == piece(1, "b", "c")
+
+
+async def test_one_who_joins_while_another_subscribes_waits_for_the_subscription(settings: Any) -> None:
+    settings.HUB_TICK_S = 3600
+    subscribing, subscribed = asyncio.Event(), asyncio.Event()
+
+    class Slow(LocalChannelLayer):
+        async def group_add(self, group: str, channel: str) -> None:
+            subscribing.set()
+            await subscribed.wait()
+            await super().group_add(group, channel)
+
+    hub = Hub(Slow())
+    joins = [asyncio.create_task(Reader("topic", hub=hub).__aenter__()) for _ in range(3)]
+    await subscribing.wait()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not any(join.done() for join in joins)
+    subscribed.set()
+    await asyncio.gather(*joins)
+    await hub.stop()
 
 
 async def test_two_that_join_at_the_same_moment_both_hear(theatre: Theatre) -> None:
