@@ -27,7 +27,7 @@ from chatsite.settings import BASE_DIR
 from conversations import commands, consumers
 from conversations.api import events
 from conversations.consumers import ConversationConsumer
-from conversations.models import Conversation, User
+from conversations.models import Conversation, Token, User
 from conversations.routing import websocket_urlpatterns
 from streaming import frames
 from streaming.frames import REASONING, Piece
@@ -281,6 +281,22 @@ async def test_no_row_overtakes_the_turn_of_its_stream(
         await socket.say({"type": "attach"}, ask(0))
         heard = await socket.until("end")
     assert [frame["type"] for frame in heard if frame["type"] != "progress"] == ["turn", "delta", "end"]
+
+
+@pytest.mark.parametrize(("what", "code"), [("token", consumers.FORBIDDEN), ("conversation", consumers.NOT_FOUND)])
+@pytest.mark.parametrize("when", ["at once, by a command", "later, without one"])
+async def test_permission_that_ends_closes_the_connection_with_its_code(
+    what: str, code: int, when: str, conversation: Conversation, alices_token: str, hub_stopped: None, settings: Any
+) -> None:
+    settings.ACCESS_CHECK_S = 3600 if "command" in when else 0.1
+    async with connected(conversation, alices_token) as socket:
+        await socket.say({"type": "attach"})
+        rows = Token.objects.all() if what == "token" else Conversation.objects.all()
+        await sync_to_async(rows.delete)()
+        if "command" in when:
+            await socket.say(ask(0))
+        assert await socket.communicator.receive_output(DEADLINE_S) == {"type": "websocket.close", "code": code}
+    assert await Stream.objects.acount() == 0
 
 
 def test_no_frame_is_larger_than_the_limit() -> None:
