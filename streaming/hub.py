@@ -50,15 +50,13 @@ class Tail:
             self.start = self.last = seq
 
     def add(self, piece: Piece) -> bool:
-        """Take the rows that follow on; False if rows before them are missing."""
+        """Take rows that follow on, or overlap what is kept; False if rows before them are missing."""
         self.learn(piece.after)
         assert self.last is not None
         if piece.seq <= self.last:
             return True
         if piece.after > self.last:
             return False
-        if piece.after < self.last:
-            piece = piece.since(self.last)
         self._pieces.append(piece)
         self.last = piece.seq
         self.ended = piece.ends

@@ -306,6 +306,7 @@ def test_a_tail_takes_only_what_it_lacks_and_refuses_what_leaves_a_gap() -> None
     assert tail.add(piece(1, "b", "c"))
     assert not tail.add(piece(5, "f"))
     assert [tail.piece_after(seq) for seq in (0, 2, 3)] == [piece(0, "a", "b"), piece(2, "c"), None]
+    assert tail.last == 3
 
 
 def test_a_reader_inside_a_piece_gets_the_rest_of_it() -> None:
@@ -319,12 +320,20 @@ async def test_one_who_joins_while_another_subscribes_waits_for_the_subscription
     subscribing, subscribed = asyncio.Event(), asyncio.Event()
 
     class Slow(LocalChannelLayer):
+        channels = 0
+
+        async def new_channel(self, prefix: str = "specific") -> str:
+            self.channels += 1
+            await asyncio.sleep(0)
+            return await super().new_channel(prefix)
+
         async def group_add(self, group: str, channel: str) -> None:
             subscribing.set()
             await subscribed.wait()
             await super().group_add(group, channel)
 
-    hub = Hub(Slow())
+    layer = Slow()
+    hub = Hub(layer)
     joins = [asyncio.create_task(Reader("topic", hub=hub).__aenter__()) for _ in range(3)]
     await subscribing.wait()
     for _ in range(10):
@@ -333,6 +342,7 @@ async def test_one_who_joins_while_another_subscribes_waits_for_the_subscription
     subscribed.set()
     await asyncio.gather(*joins)
     await hub.stop()
+    assert layer.channels == 1
 
 
 async def test_two_that_join_at_the_same_moment_both_hear(theatre: Theatre) -> None:
