@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
+import pytest_django
 from asgiref.sync import sync_to_async
 from channels.layers import channel_layers, get_channel_layer
 
@@ -36,6 +37,12 @@ def _own_layer() -> Iterator[None]:
     channel_layers.backends.clear()
     yield
     channel_layers.backends.clear()
+
+
+@pytest.fixture(autouse=True)
+def _quick_passwords(settings: pytest_django.Settings) -> None:
+    """Hashing that is slow on purpose would be most of the tests' time."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from channels.db import database_sync_to_async
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
-from django.views.decorators.http import require_GET
+from django.views.decorators.csrf import csrf_exempt
 
 from conversations.access import Access
 from conversations.models import Conversation
@@ -38,6 +38,7 @@ def seen_by(access: Access, pk: UUID) -> Stream | int:
 REFUSALS = {
     401: ("not_authenticated", "Authentication credentials were not provided or are not valid."),
     404: ("not_found", "There is no such answer."),
+    405: ("method_not_allowed", "Events can only be read: use GET."),
     400: ("bad_position", "The position is a whole number from 0: the last seq that was received."),
 }
 
@@ -47,12 +48,16 @@ def refuse(status: int) -> JsonResponse:
     response = JsonResponse({"code": code, "detail": detail}, status=status)
     if status == 401:
         response["WWW-Authenticate"] = "Bearer"
+    if status == 405:
+        response["Allow"] = "GET"
     return response
 
 
-@require_GET
+@csrf_exempt  # It changes nothing, and other methods are to be refused in the API's one shape.
 async def events(request: ASGIRequest, pk: UUID) -> HttpResponseBase:
     """GET streams/<id>/events/?after=n; a reconnecting EventSource's Last-Event-ID outweighs `after`."""
+    if request.method != "GET":
+        return refuse(405)
     access = Access.of(request.scope)
     stream = await database_sync_to_async(seen_by)(access, pk)
     if isinstance(stream, int):

@@ -228,4 +228,5 @@ def test_events_refuse_bad_positions_strangers_and_nobody(client: Client, site: 
         assert client.http.get(path, params={"after": "x"}).json()["code"] == "bad_position"
         assert client.http.get(path, params={"after": "-1"}).status_code == 400
         assert stranger.http.get(path).status_code == 404
+        assert client.http.post(path, json={}).json()["code"] == "method_not_allowed"
         assert httpx.get(f"{site.url}/api{path}").status_code == 401
