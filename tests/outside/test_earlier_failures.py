@@ -69,6 +69,7 @@ async def test_a_reader_that_reconnects_while_another_stays_hears_the_rest_live(
     async with client.connected(conversation, staying) as stays:
         async with client.connected(conversation, returning) as leaves:
             await until_says(leaves, returning, stream, 100)
+        await until_says(stays, staying, stream, 200)
         async with client.connected(conversation, returning) as back:
             await until_says(back, returning, stream, 300)
             assert client.stream(stream)["status"] == "streaming"
