@@ -53,7 +53,17 @@ def database(url: str) -> dict[str, Any]:
         }
         config["TEST"] = {"NAME": f"{config['NAME']}.test"}
     elif config["ENGINE"] == "django.db.backends.postgresql":
-        config["OPTIONS"] = config.get("OPTIONS", {}) | {"pool": {"min_size": 1, "max_size": 16}}
+        # A connection that died, or a server that hangs, is found out within seconds instead of many minutes.
+        watchful = {
+            "connect_timeout": 3,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
+        }
+        pool = {"min_size": 1, "max_size": 16, "timeout": 5}
+        config["OPTIONS"] = watchful | config.get("OPTIONS", {}) | {"pool": pool}
+        config["CONN_HEALTH_CHECKS"] = True
     else:
         raise ImproperlyConfigured("DATABASE_URL names an engine that is not supported: use sqlite or postgresql")
     return config
@@ -160,7 +170,12 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
     else {"BACKEND": "streaming.layers.LocalChannelLayer"},
 }
 CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        # What is counted there must not hold anybody up when it hangs.
+        "OPTIONS": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5},
+    }
     if REDIS_URL
     else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
 }

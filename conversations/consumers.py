@@ -12,6 +12,7 @@ from uuid import UUID
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
+from django.db import Error as DatabaseError
 from django.http import HttpRequest
 
 from conversations.access import Access
@@ -38,9 +39,19 @@ class ConversationConsumer(AsyncWebsocketConsumer):
     reader: Reader | None = None
     open = False
 
-    async def connect(self) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.tasks: list[asyncio.Task[None]] = []
         self.readers = contextlib.AsyncExitStack()
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # Not in `disconnect`, which is not called when a handler failed, nor when the server gave the client up.
+            self.open = False
+            self._end_tasks()
+            await asyncio.gather(*self.tasks, return_exceptions=True)
+            await self.readers.aclose()
+
+    async def connect(self) -> None:
         self.turns: set[str] = set()
         self.turning = asyncio.Lock()
         self.access = Access.of(self.scope)
@@ -52,7 +63,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
 
     async def _permitted(self) -> bool:
         """Whether the client may still see the conversation; if not, it is told why and the connection closed."""
-        found = await database_sync_to_async(self.access.conversation)(self.pk)
+        found = await get_hub().database().read(self.access.conversation, self.pk)
         if isinstance(found, Conversation):
             self.conversation = found
             return True
@@ -68,12 +79,6 @@ class ConversationConsumer(AsyncWebsocketConsumer):
             with contextlib.suppress(Exception):
                 await self._permitted()
 
-    async def disconnect(self, code: int) -> None:
-        self.open = False
-        self._end_tasks()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-        await self.readers.aclose()
-
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if not self.open:
             return
@@ -85,8 +90,16 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         if isinstance(command, Ack):
             if self.reader is not None:
                 self.reader.ack(str(command.stream), command.seq)
-        elif await self._permitted():
-            await self._obey(command)
+            return
+        try:
+            if await self._permitted():
+                await self._obey(command)
+        except Conversation.DoesNotExist:
+            await self._permitted()
+        except DatabaseError:
+            logger.exception("%s could not be obeyed on %s", command.type, self.pk)
+            about = {"key": str(command.key)} if isinstance(command, Ask) else {}
+            await self._refuse("unavailable", "The server cannot do this at the moment. Try again.", **about)
 
     async def _obey(self, command: Attach | Ask | Stop) -> None:
         if isinstance(command, Attach):
@@ -134,9 +147,12 @@ class ConversationConsumer(AsyncWebsocketConsumer):
             await reader.attach(after, str(command.since) if command.since else None)
             async for item in reader.items():
                 await self._send_item(item)
-        except Exception:
-            logger.exception("forwarding of %s failed", self.pk)
-            await self.close(BROKEN)
+        except Exception as error:
+            # A server's `send` fails like this once the client has left; there is nobody to tell then.
+            level = logging.DEBUG if isinstance(error, OSError) else logging.ERROR
+            logger.log(level, "forwarding of %s failed", self.pk, exc_info=True)
+            with contextlib.suppress(Exception):
+                await self.close(BROKEN)
 
     async def _send_item(self, item: Item) -> None:
         if isinstance(item, Piece):

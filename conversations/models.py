@@ -99,9 +99,7 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         # One transaction: a stream that outlived its conversation would go on, seen by nobody, and stay for ever.
         with transaction.atomic():
             found = list(self.select_for_update().order_by("pk").values_list("pk", flat=True))
-            # All messages at once and first: by their parents, deleting recurses once per turn of a long conversation.
-            Message.objects.filter(conversation__in=found).delete()
-            Stream.objects.filter(topic__in=[topic_of(pk) for pk in found]).delete()
+            delete_messages(found)
             Conversation.objects.filter(pk__in=found).delete()
             transaction.on_commit(engine.wake)
 
@@ -194,8 +192,8 @@ class Conversation(models.Model):
         """Delete every message; answers under way lose their stream and end with it."""
         with transaction.atomic():
             Conversation.objects.select_for_update().get(pk=self.pk)
-            self.messages.all().delete()
-            Stream.objects.filter(topic=self.topic).delete()
+            delete_messages([self.pk])
+            transaction.on_commit(engine.wake)
 
     def remove(self) -> None:
         Conversation.objects.filter(pk=self.pk).remove()
@@ -221,6 +219,16 @@ class Conversation(models.Model):
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+
+
+def delete_messages(conversations: list[uuid.UUID]) -> None:
+    """Delete the messages of these conversations and their streams, in the transaction that locked them."""
+    streams = Stream.objects.filter(topic__in=[topic_of(pk) for pk in conversations])
+    # Locked as the journal locks them: a row added between the deletion of a stream's rows and its own breaks it all.
+    list(streams.select_for_update().order_by("pk").values_list("pk"))
+    # All messages at once and first: by their parents, deleting recurses once per turn of a long conversation.
+    Message.objects.filter(conversation__in=conversations).delete()
+    streams.delete()
 
 
 def topic_of(conversation: uuid.UUID) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from django.db import InterfaceError, OperationalError, connections
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
+CLOSE_S = 2.0
 
 
 class DatabaseThread:
@@ -33,10 +35,19 @@ class DatabaseThread:
 
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
+    async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`run` for what may be repeated: a connection that was lost since its last use costs no answer."""
+        try:
+            return await self.run(function, *args, **kwargs)
+        except (OperationalError, InterfaceError):
+            return await self.run(function, *args, **kwargs)
+
     async def close(self) -> None:
-        """Finish what was handed over, close the connection, end the thread."""
-        await self.run(connections.close_all)
-        self._executor.shutdown()
+        """Finish what was handed over, close the connection, end the thread; one that hangs is left to its fate."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self.run(connections.close_all)
+        self._executor.shutdown(wait=False)
 
 
 async def forever(step: Callable[[], Awaitable[None]], pause: Callable[[], Awaitable[object]]) -> None:

@@ -152,10 +152,25 @@ class Engine:
         self._woken.set()
 
     async def stop(self) -> None:
-        """End cleanly: no new claims, text so far committed, unfinished streams handed back for whoever comes next."""
+        """End cleanly: no new claims, text so far committed, unfinished streams handed back for whoever comes next.
+
+        What the database does not take within a lease's time is given up: the leases have run out by then.
+        """
         global _running
         if _running is self:
             _running = None
+        try:
+            async with asyncio.timeout(settings.STREAM_LEASE_S):
+                await self._hand_back()
+        except Exception:
+            logger.exception("streams could not be handed back; their leases will run out")
+        finally:
+            await self._writer.close()
+            if self._checkpoints is not None:
+                await self._checkpoints.stop()
+            await self._provider.close()
+
+    async def _hand_back(self) -> None:
         if self._sweeping is not None:
             async with self._stepping:  # Between two sweeps: a claim is either in `_runs` or was never made.
                 self._sweeping.cancel()
@@ -166,8 +181,4 @@ class Engine:
         await asyncio.gather(*(task for _, task in runs.values()), return_exceptions=True)
         await self.journal.stop()
         await self._writer.run(Stream.objects.hand_back, list(runs))
-        await self._writer.close()
-        if self._checkpoints is not None:
-            await self._checkpoints.stop()
-        await self._provider.close()
         logger.info("engine stopped, %d streams handed back", len(runs))

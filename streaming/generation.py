@@ -59,11 +59,11 @@ class Generation:
                     return await self._attempts()
                 finally:
                     self._entered = False
-        except TimeoutError:
-            return Outcome(Status.STOPPED)
         except LeaseLost:
             raise
         except Exception:
+            if self._stopping:
+                return Outcome(Status.STOPPED)
             logger.exception("generation of stream %s failed", self.stream.pk)
             return Outcome(Status.ERROR, error={"code": "internal", "detail": "Something went wrong on this server."})
 
@@ -74,6 +74,8 @@ class Generation:
             try:
                 return await self._attempt(attempt)
             except ProviderError as failure:
+                if self._stopping:  # The stop broke the connection, and that is all this failure tells.
+                    return Outcome(Status.STOPPED)
                 if attempt == limit or not failure.retriable:
                     status = Status.TIMEOUT if failure.code == "silence" else Status.ERROR
                     return Outcome(status, error={"code": failure.code, "detail": failure.detail})

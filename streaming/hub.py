@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -125,6 +126,7 @@ class Hub:
         self._layer = layer
         self._feeds: dict[str, Feed] = {}
         self._channel = ""
+        self._away_until = 0.0
         self._membership = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._threads = [DatabaseThread(f"hub-{n}") for n in range(threads)]
@@ -147,16 +149,12 @@ class Hub:
 
     async def join(self, reader: Reader, topic: str) -> Feed:
         """Subscribe to `topic`. When this returns, no message of it can pass `reader` by unnoticed."""
+        if not self._tasks:
+            self._tasks.append(asyncio.create_task(forever(self.tick, _after_a_tick), name="hub tick"))
         async with self._membership:  # Two that join at the same moment must both wait for the one subscription.
-            if not self._channel:
-                self._channel = await self._layer.new_channel("hub")  # type: ignore[call-arg]  # Its types lack the prefix.
-                self._tasks = [
-                    asyncio.create_task(forever(self._receive, _at_once), name="hub"),
-                    asyncio.create_task(forever(self.tick, _after_a_tick), name="hub tick"),
-                ]
             feed = self._feeds.setdefault(topic, Feed(topic))
-            feed.readers.add(reader)
             await self._subscribe(feed)
+            feed.readers.add(reader)  # Not before: one that is cancelled while it waits never leaves.
         return feed
 
     def leave(self, reader: Reader, topic: str) -> None:
@@ -164,16 +162,27 @@ class Hub:
         if topic in self._feeds:
             self._feeds[topic].readers.discard(reader)
 
-    async def _subscribe(self, feed: Feed) -> bool:
-        if feed.joined:
-            return True
+    async def _subscribe(self, feed: Feed) -> None:
+        """Have the layer tell of the topic; while it is away nobody waits for it, and the tick tries again."""
+        if feed.joined or self._layer_is_away:
+            return
         try:
             async with asyncio.timeout(LAYER_S):
+                if not self._channel:
+                    await self._open_channel()
                 await self._layer.group_add(feed.topic, self._channel)
             feed.joined = True
         except Exception:
+            self._away_until = time.monotonic() + LAYER_S
             logger.warning("no live messages for %s yet; reading the database meanwhile", feed.topic, exc_info=True)
-        return feed.joined
+
+    @property
+    def _layer_is_away(self) -> bool:
+        return time.monotonic() < self._away_until
+
+    async def _open_channel(self) -> None:
+        self._channel = await self._layer.new_channel("hub")  # type: ignore[call-arg]  # Its types lack the prefix.
+        self._tasks.append(asyncio.create_task(forever(self._receive, _at_once), name="hub"))
 
     async def _receive(self) -> None:
         message = await self._layer.receive(self._channel)
@@ -200,13 +209,17 @@ class Hub:
 
     async def _heal(self, feed: Feed, tail: Tail) -> None:
         """Read what follows the tail in the database; whatever message showed the gap is in there too."""
-        assert tail.last is not None
         more = True
         while more:
+            after = tail.last or 0  # A message may move the tail on while the database is read.
             page = Chunk.objects.page
-            rows, more = await self.database().run(page, tail.stream, tail.last, settings.READER_PAGE_BYTES)
+            try:
+                rows, more = await self.database().read(page, tail.stream, after, settings.READER_PAGE_BYTES)
+            except Exception:
+                logger.warning("could not read on in stream %s; a tick will", tail.stream, exc_info=True)
+                return
             if rows:
-                tail.add(Piece(tail.stream, tail.last, tuple(rows)))
+                tail.add(Piece(tail.stream, after, tuple(rows)))
             feed.wake()
 
     async def tick(self) -> None:
@@ -216,19 +229,20 @@ class Hub:
                 del self._feeds[feed.topic]
                 await self._unsubscribe(feed)
             for feed in self._feeds.values():
-                if not await self._subscribe(feed):
-                    # The layer is away. Who joins meanwhile must not wait for as many time-outs as there are feeds.
-                    break
+                await self._subscribe(feed)
         feeds = dict(self._feeds)
-        for topic, stream in await self.database().run(live_streams, list(feeds)):
+        for topic, stream in await self.database().read(live_streams, list(feeds)):
             feeds[topic].announce(stream, 0)
         await self._look_after([(feed, tail) for feed in feeds.values() for tail in list(feed.tails.values())])
 
     async def _unsubscribe(self, feed: Feed) -> None:
+        if not feed.joined or self._layer_is_away:
+            return
         try:
             async with asyncio.timeout(LAYER_S):
                 await self._layer.group_discard(feed.topic, self._channel)
         except Exception:
+            self._away_until = time.monotonic() + LAYER_S
             logger.warning("could not leave %s", feed.topic, exc_info=True)
 
     async def _look_after(self, pairs: list[tuple[Feed, Tail]]) -> None:
@@ -239,7 +253,7 @@ class Hub:
             tail.heard = False
         if not silent:
             return
-        stored = await self.database().run(last_rows, [tail.stream for _, tail in silent])
+        stored = await self.database().read(last_rows, [tail.stream for _, tail in silent])
         for feed, tail in silent:
             if tail.stream not in stored:
                 tail.gone = tail.ended = True
@@ -257,7 +271,8 @@ class Hub:
 
 
 async def _at_once() -> None:
-    """No pause: receiving waits by itself."""
+    """No pause: receiving waits by itself. But a queue that is never empty must not hold the loop."""
+    await asyncio.sleep(0)
 
 
 async def _after_a_tick() -> None:

@@ -198,7 +198,13 @@ class Journal:
             logs = list(self._dirty)
             self._dirty.clear()
             taken = [(log, entry) for log in logs if (entry := log.take())]
-            lost = await self._commit([entry for _, entry in taken]) if taken else set()
+            try:
+                lost = await self._commit([entry for _, entry in taken]) if taken else set()
+            except BaseException:
+                # Their rows are out of their logs and in no database: what came after them would leave a gap.
+                for log, _ in taken:
+                    log.lose()
+                raise
             messages = [log.message() for log in logs if log.seq == 0]
             for log, entry in taken:
                 if entry.stream in lost:
@@ -207,9 +213,8 @@ class Journal:
                     messages.append(log.settle(entry))
             await self._publish(messages)
 
-    async def _commit(self, entries: list[Entry]) -> set[Any]:
+    async def _commit(self, entries: list[Entry], tries: int = 0) -> set[Any]:
         """Commit `entries`, however long the database takes to come back; returns the streams that were lost."""
-        tries = 0
         while True:
             try:
                 return await self._writer.run(Stream.objects.append, entries, again=tries > 0)
@@ -220,13 +225,13 @@ class Journal:
                 tries += 1
             except Exception:
                 logger.exception("commit of %d streams was refused", len(entries))
-                return await self._commit_apart(entries)
+                return await self._commit_apart(entries, tries)
 
-    async def _commit_apart(self, entries: list[Entry]) -> set[Any]:
+    async def _commit_apart(self, entries: list[Entry], tries: int) -> set[Any]:
         """One entry that the database refuses must not take the others of its batch with it."""
         if len(entries) == 1:
             return {entries[0].stream}
-        return {stream for entry in entries for stream in await self._commit([entry])}
+        return {stream for entry in entries for stream in await self._commit([entry], tries)}
 
     async def _publish(self, messages: list[dict[str, Any]]) -> None:
         if self._publishing is not None:
@@ -236,7 +241,10 @@ class Journal:
     async def _broadcast(self, messages: list[dict[str, Any]]) -> None:
         try:
             async with asyncio.timeout(BROADCAST_S):
-                await asyncio.gather(*(self._layer.group_send(message["topic"], message) for message in messages))
+                sends = (self._layer.group_send(message["topic"], message) for message in messages)
+                failures = [result for result in await asyncio.gather(*sends, return_exceptions=True) if result]
+                if failures:
+                    raise failures[0]
         except Exception:
             logger.warning("broadcast of %d messages failed; hubs will read the database", len(messages), exc_info=True)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -16,6 +17,7 @@ from streaming.engine import Engine
 from streaming.hub import stop_hub
 from streaming.providers import provider_from_settings
 
+logger = logging.getLogger(__name__)
 _engine: Engine | None = None
 
 
@@ -29,10 +31,12 @@ async def start() -> None:
 
 async def stop() -> None:
     global _engine
-    if _engine is not None:
-        await _engine.stop()
-        _engine = None
-    await stop_hub()
+    try:
+        if _engine is not None:
+            await _engine.stop()
+            _engine = None
+    finally:
+        await stop_hub()
 
 
 async def lifespan(
@@ -44,7 +48,13 @@ async def lifespan(
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
-            await start()
+            try:
+                await start()
+            except Exception as error:
+                # Without this message a server takes it that there is no lifespan, and serves without an engine.
+                logger.exception("the engine could not be started")
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                return
             await send({"type": "lifespan.startup.complete"})
         else:
             await stop()
@@ -65,5 +75,12 @@ def follow_daphne() -> None:
         loop = asyncio.get_event_loop()
         return loop.create_task(coroutine, context=contextvars.Context())
 
-    reactor.callWhenRunning(lambda: spawn(start()))
+    async def start_or_stop_server() -> None:
+        try:
+            await start()
+        except Exception:
+            logger.exception("the engine could not be started")
+            reactor.stop()
+
+    reactor.callWhenRunning(lambda: spawn(start_or_stop_server()))
     reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromFuture(spawn(stop())))

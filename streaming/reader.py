@@ -113,7 +113,7 @@ class Reader:
         assert self._feed is not None
         named = [uuid.UUID(stream) for stream in after]
         newest = uuid.UUID(since) if since else None
-        found = await self._hub.database().run(standings, self.topic, named, newest)
+        found = await self._hub.database().read(standings, self.topic, named, newest)
         self._missing.extend(after.keys() - {standing.stream for standing in found})
         for standing in found:
             seq = min(after.get(standing.stream, 0), standing.last)
@@ -198,7 +198,7 @@ class Reader:
     async def _read(self, cursor: Cursor) -> Piece | None:
         tail = cursor.tail
         page = Chunk.objects.page
-        rows, more = await self._hub.database().run(page, tail.stream, cursor.seq, settings.READER_PAGE_BYTES)
+        rows, more = await self._hub.database().read(page, tail.stream, cursor.seq, settings.READER_PAGE_BYTES)
         cursor.unread = more
         if not rows:
             tail.learn(cursor.seq)
@@ -215,6 +215,7 @@ class Reader:
             self._unacked += piece.size
         if piece.ends:
             # An end read from the database may be news to the tail: its other readers still wait for a tick to find it.
+            cursor.tail.learn(piece.seq)
             cursor.tail.ended = cursor.tail.last == piece.seq
             self._finish(piece.stream)
         return piece

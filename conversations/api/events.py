@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 import orjson
-from channels.db import database_sync_to_async
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
@@ -18,6 +17,7 @@ from django.views.decorators.csrf import csrf_exempt
 from conversations.access import Access
 from conversations.models import Conversation
 from streaming.frames import Piece
+from streaming.hub import get_hub
 from streaming.models import Stream
 from streaming.reader import Gone, Reader
 
@@ -59,7 +59,7 @@ async def events(request: ASGIRequest, pk: UUID) -> HttpResponseBase:
     if request.method != "GET":
         return refuse(405)
     access = Access.of(request.scope)
-    stream = await database_sync_to_async(seen_by)(access, pk)
+    stream = await get_hub().database().read(seen_by, access, pk)
     if isinstance(stream, int):
         return refuse(stream)
     position = request.headers.get("Last-Event-ID") or request.GET.get("after") or "0"
@@ -96,7 +96,7 @@ async def _events(reader: Reader, access: Access, stream: UUID) -> AsyncIterator
         now = time.monotonic()
         if now - checked_at >= settings.ACCESS_CHECK_S:
             checked_at = now
-            if isinstance(await database_sync_to_async(seen_by)(access, stream), int):
+            if isinstance(await get_hub().database().read(seen_by, access, stream), int):
                 yield _error("not_found", "This answer is gone, or no longer yours to see.")
                 return
         if isinstance(item, Piece):

@@ -7,15 +7,18 @@ the web server's business), everything else by user.
 from __future__ import annotations
 
 import ipaddress
+import logging
 import math
 from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
+from redis.exceptions import RedisError
 from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
+logger = logging.getLogger(__name__)
 PROMPTS = "prompts"
 VISITORS = "visitors"
 LOGINS = "logins"
@@ -57,7 +60,11 @@ def network(address: str) -> str:
 def wait_s(request: HttpRequest | Request, scope: str) -> float | None:
     """None: go ahead, this request has been counted. Else the seconds until the next one would be let through."""
     throttle = Throttle(scope)
-    if throttle.allow_request(request, None):  # type: ignore[arg-type]
+    try:
+        if throttle.allow_request(request, None):  # type: ignore[arg-type]
+            return None
+    except RedisError:
+        logger.warning("the throttle's history cannot be read; letting %s through", scope, exc_info=True)
         return None
     # No waiting time is known when the rate was lowered below what its history holds.
     return throttle.wait() or 1.0

@@ -68,6 +68,19 @@ async def test_50_conversations_with_readers_that_come_and_go_are_all_exact(clie
     assert process.num_threads() <= before[1] + 8  # asgiref's pool of request threads, which is bounded
 
 
+async def test_clients_that_vanish_while_they_are_refused_leave_nothing_behind(client: Client, site: Server) -> None:
+    conversation = client.new_conversation()
+    await settled(site.observed)
+    before = site.observed.num_fds()
+    for _ in range(20):
+        async with client.connected(conversation, Follower()) as socket:
+            for _ in range(5):
+                await socket.send("nonsense")
+            socket.transport.abort()
+    await settled(site.observed)
+    assert site.observed.num_fds() <= before
+
+
 async def settled(process: psutil.Process) -> None:
     """Wait until the number of file handles no longer falls."""
     async with asyncio.timeout(30):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import OperationalError
 from django.utils import timezone
 
 from conversations.models import Conversation, Message
@@ -123,6 +124,49 @@ async def test_stop_closes_the_request_and_keeps_the_text(conversation: Conversa
         assert await sync_to_async(conversation.stop)(stream_of(reply))
         stream = await ended(stream_of(reply))
     assert (stream.status, stream.text, provider.closed) == ("stopped", "some text", 1)
+
+
+class BreaksWhenCancelled(ScriptedProvider):
+    """Its connection fails in the very moment it is closed."""
+
+    async def stream(self, request: dict[str, Any]) -> AsyncGenerator[Delta | Finish, None]:
+        self.asked.append(request)
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise cut() from None
+        yield Delta("text", "never")
+
+
+async def test_a_stop_that_breaks_the_connection_is_a_stop_and_no_failure(reply: Message) -> None:
+    provider = BreaksWhenCancelled()
+    async with engine_with(provider):
+        await provider.begun.wait()
+        await sync_to_async(Stream.objects.filter(pk=stream_of(reply)).request_stop)()
+        assert (await ended(stream_of(reply))).status == "stopped"
+    assert len(provider.asked) == 1
+
+
+async def test_a_time_out_of_the_providers_own_is_no_stop(reply: Message) -> None:
+    async with engine_with(ScriptedProvider([TimeoutError("its own")])):
+        assert (await ended(stream_of(reply))).status == "error"
+
+
+async def test_an_engine_ends_in_bounded_time_while_the_database_is_away(
+    reply: Message, settings: Any, monkeypatch: Any
+) -> None:
+    settings.STREAM_LEASE_S = 1
+    gate = asyncio.Event()
+    provider = ScriptedProvider([gate, "never stored", asyncio.Event()])
+
+    def away(*_: Any, **__: Any) -> Any:
+        raise OperationalError("the database is away")
+
+    async with asyncio.timeout(5), engine_with(provider):
+        await provider.begun.wait()
+        monkeypatch.setattr(Stream.objects, "append", away)
+        gate.set()
 
 
 async def test_a_stop_written_by_another_process_is_found_by_the_sweep(reply: Message) -> None:

@@ -315,6 +315,74 @@ def test_a_reader_inside_a_piece_gets_the_rest_of_it() -> None:
     assert tail.piece_after(1) == piece(1, "b", "c")
 
 
+async def test_a_message_that_overtakes_a_healing_repeats_nothing(theatre: Theatre, monkeypatch: Any) -> None:
+    await theatre.attach(0)
+    reader, follower = theatre.readers[0]
+    await theatre.commit([("text", "A")], "deliver")
+    await theatre.pull(reader, follower, 1)
+    for message in ("B", "C"):
+        await theatre.commit([("text", message)], "late")
+    for _ in range(2):
+        await theatre.hub.tick()  # The second finds what no message told, and begins to heal.
+    await theatre.deliver(theatre.late.pop(0))
+    await theatre.pull(reader, follower, 5)
+    await theatre.commit([("text", "D"), ("end", "")], "deliver", Outcome("done"))
+    await theatre.to_the_end(reader, follower)
+    assert follower.streams[str(theatre.stream.pk)].text == "ABCD"
+
+
+class Away(LocalChannelLayer):
+    """A layer that fails or hangs until `back` is set."""
+
+    def __init__(self, *, hangs: bool) -> None:
+        super().__init__()
+        self.hangs = hangs
+        self.back = asyncio.Event()
+        self.asked = 0
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        self.asked += 1
+        if self.hangs:
+            await self.back.wait()
+        elif not self.back.is_set():
+            raise ConnectionError("the layer is away")
+        return await super().new_channel(prefix)
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_readers_are_served_from_the_database_while_the_layer_is_away(
+    theatre: Theatre, monkeypatch: Any, hangs: bool
+) -> None:
+    monkeypatch.setattr("streaming.hub.LAYER_S", 0.2)
+    layer = Away(hangs=hangs)
+    hub = theatre.hub = Hub(layer)
+    async with asyncio.timeout(2):  # One time-out, not one each.
+        await asyncio.gather(*(Reader(f"other {n}", hub=hub).__aenter__() for n in range(20)))
+        await theatre.attach(0)
+    await theatre.commit([("text", "a")], "drop")
+    reader, follower = theatre.readers[0]
+    await theatre.pull(reader, follower, 1)
+    layer.back.set()
+    await theatre.commit([("text", "b"), ("end", "")], "drop", Outcome("done"))
+    await theatre.to_the_end(reader, follower)
+    assert follower.streams[str(theatre.stream.pk)].text == "ab"
+    await hub.stop()
+
+
+async def test_a_join_that_is_cancelled_leaves_nothing_behind(settings: Any) -> None:
+    settings.HUB_TICK_S = 3600
+    hub = Hub(layer := Away(hangs=True))
+    join = asyncio.create_task(Reader("topic", hub=hub).__aenter__())
+    while not layer.asked:
+        await asyncio.sleep(0)
+    join.cancel()
+    await asyncio.gather(join, return_exceptions=True)
+    layer.back.set()
+    await hub.tick()
+    assert hub.watched == 0
+    await hub.stop()
+
+
 async def test_one_who_joins_while_another_subscribes_waits_for_the_subscription(settings: Any) -> None:
     settings.HUB_TICK_S = 3600
     subscribing, subscribed = asyncio.Event(), asyncio.Event()
