@@ -120,7 +120,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         self.tasks.append(asyncio.create_task(self._forward(self.reader, command), name=f"forward {self.pk}"))
 
     async def _ask(self, command: Ask, reader: Reader) -> None:
-        wait = await database_sync_to_async(self._wait_s)()
+        wait = await database_sync_to_async(self._wait_s)(command.key)
         if wait is not None:
             detail = f"Too many prompts. Expected available in {math.ceil(wait)} seconds."
             await self._refuse("throttled", detail, key=str(command.key))
@@ -134,8 +134,10 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         if not reader.follow_new(stream):
             await self._send_turn(stream)
 
-    def _wait_s(self) -> float | None:
+    def _wait_s(self, key: UUID) -> float | None:
         """None, or the seconds until the owner, who alone may ask, may ask again."""
+        if self.conversation.knows(key):
+            return None
         request = HttpRequest()
         request.user = User(pk=self.conversation.owner_id)
         return wait_s(request, PROMPTS)

@@ -163,6 +163,10 @@ class Conversation(models.Model):
             transaction.on_commit(engine.wake)
         return reply
 
+    def knows(self, key: uuid.UUID | None) -> bool:
+        """Whether a prompt came with this key before: asking again asks nothing new, and no throttle may refuse it."""
+        return key is not None and self.messages.filter(key=key).exists()
+
     def turn(self, stream: str) -> dict[str, Any] | None:
         """The `turn` frame that announces a stream: its prompt, and its reply as it stood before the first row."""
         reply = self.messages.select_related("stream", "parent").filter(stream_id=stream).first()

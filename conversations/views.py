@@ -150,7 +150,8 @@ def asked(request: HttpRequest, form: PromptForm, ask: Callable[[str, UUID | Non
     """The reply to the posted prompt, or None with the reason among the form's problems."""
     if not form.is_valid():
         return None
-    if seconds := wait_s(request, PROMPTS):
+    known = Message.objects.filter(key=form.cleaned_data["key"], conversation__owner=person(request)).exists()
+    if not known and (seconds := wait_s(request, PROMPTS)):
         form.refuse(429, f"That was quick. Try again in {ceil(seconds)} s.")
         return None
     try:

@@ -151,7 +151,8 @@ class Messages(ListView):
         found = self.conversation(pk)
         key = idempotency_key(request)
         text = valid(PromptInput, request.data)["text"]
-        throttles.check(request, throttles.PROMPTS)
+        if not found.knows(key):
+            throttles.check(request, throttles.PROMPTS)
         reply = found.ask(text, key)
         if reply.repeated:
             return Response(TurnOutput(reply).data, headers={"Idempotent-Replayed": "true"})

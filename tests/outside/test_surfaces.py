@@ -153,11 +153,14 @@ async def test_asking_twice_with_one_key_asks_once(client: Client) -> None:
 async def test_too_many_prompts_are_refused_by_name(tmp_path: Path, model_url: str) -> None:
     with server(tmp_path, model_url, THROTTLE_PROMPTS="1/hour") as site, Client(site) as client:
         conversation, follower = client.new_conversation(), Follower()
-        client.ask(conversation, directive(words=1))
         async with client.connected(conversation, follower) as socket:
             await socket.send(json.dumps(ASK))
+            await listen(socket, follower, lambda: any(shown.status == "done" for shown in follower.streams.values()))
+            await socket.send(json.dumps(ASK))  # The same again asks nothing new.
+            await socket.send(json.dumps(ASK | {"key": str(uuid4())}))
             await listen(socket, follower, lambda: follower.errors)
         assert follower.errors[0]["code"] == "throttled"
+        assert follower.errors[0]["key"] != ASK["key"]
 
 
 async def test_a_prompt_while_an_answer_is_written_is_refused_by_name(client: Client) -> None:
