@@ -28,6 +28,8 @@ from tests.follower import Follower
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 20
+DAPHNE = ("daphne", "-b", "127.0.0.1", "-p")
+UVICORN = ("uvicorn", "--no-access-log", "--ws-per-message-deflate", "false", "--port")
 
 
 def free_port() -> int:
@@ -50,13 +52,14 @@ def model_server(for_s: int = 120, port: int = 0) -> Iterator[str]:
 
 @dataclass
 class Server:
-    """Daphne with the whole site on a database file of its own. `start` after `kill` is the same site again."""
+    """Daphne (or the `web` server given) with the whole site on a database file of its own. `start` after `kill` is the same site again."""
 
     home: Path
     model_url: str
     settings: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    web: tuple[str, ...] = DAPHNE
 
     @property
     def url(self) -> str:
@@ -97,7 +100,7 @@ class Server:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
-        command = [sys.executable, "-m", "daphne", "-b", "127.0.0.1", "-p", str(self.port), "chatsite.asgi:application"]
+        command = [sys.executable, "-m", *self.web, str(self.port), "chatsite.asgi:application"]
         with (self.home / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
         deadline = time.monotonic() + START_S
@@ -138,7 +141,12 @@ class Server:
 @contextmanager
 def server(home: Path, model_url: str, **settings: str) -> Iterator[Server]:
     """A running site with an empty, migrated database."""
-    site = Server(home, model_url, settings)
+    with running(Server(home, model_url, settings)) as site:
+        yield site
+
+
+@contextmanager
+def running(site: Server) -> Iterator[Server]:
     site.manage("migrate", "-v0")
     try:
         site.start()
