@@ -52,7 +52,7 @@ def model_server(for_s: int = 120, port: int = 0) -> Iterator[str]:
 
 @dataclass
 class Server:
-    """Daphne (or the `web` server given) with the whole site on a database file of its own. `start` after `kill` is the same site again."""
+    """A site, with the web server given, on a database file of its own. `start` after `kill` is the same site again."""
 
     home: Path
     model_url: str

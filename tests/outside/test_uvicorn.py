@@ -1,4 +1,4 @@
-"""The same site behind the other server: its lifespan starts and stops the engine, its `send` raises when a client left."""
+"""The same site behind uvicorn, whose lifespan starts and stops the engine and whose `send` raises for who has left."""
 
 from __future__ import annotations
 
