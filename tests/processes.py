@@ -191,12 +191,27 @@ class Client:
         return fold(Row(row["seq"], row["kind"], row.get("text", ""), None) for row in rows if row["seq"] <= seq).text
 
     @asynccontextmanager
-    async def connected(self, conversation: str, follower: Follower) -> AsyncIterator[ClientConnection]:
-        """An open websocket, attached at the follower's positions."""
+    async def connected(
+        self, conversation: str, follower: Follower, *, small: bool = False
+    ) -> AsyncIterator[ClientConnection]:
+        """An open websocket, attached at the follower's positions; a `small` one keeps little that is not yet read."""
         url = f"ws://127.0.0.1:{self.site.port}/ws/conversations/{conversation}/"
-        async with websockets.connect(url, additional_headers=self.headers, max_size=None, close_timeout=1) as socket:
-            await socket.send(json.dumps({"type": "attach", "after": follower.positions}))
-            yield socket
+        line = socket.socket()
+        if small:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        line.connect(("127.0.0.1", self.site.port))
+        line.setblocking(False)
+        connecting = websockets.connect(
+            url,
+            sock=line,
+            additional_headers=self.headers,
+            max_size=None,
+            close_timeout=1,
+            max_queue=1 if small else 16,
+        )
+        async with connecting as opened:
+            await opened.send(json.dumps({"type": "attach", "after": follower.positions}))
+            yield opened
 
     async def follow(self, conversation: str, stream: str, follower: Follower, deadline_s: float = 30) -> None:
         """Follow until `stream` has ended, reconnecting whenever the connection breaks, as a page does."""

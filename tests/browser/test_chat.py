@@ -224,7 +224,7 @@ def test_the_page_acknowledges_what_it_has_rendered(new_person: People) -> None:
     sent: list[str | bytes] = []
     chat.page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
     chat.page.reload()
-    chat.ask(size=400_000)
+    chat.ask(size=200_000, delay_s=0.01)
     chat.ends(turns=2)
     acks = [frame for frame in map(json.loads, sent) if frame["type"] == "ack"]
     assert len(acks) >= 2
