@@ -91,8 +91,6 @@ class StreamAdmin(ReadOnlyAdmin):
         "duration",
         "size",
         "speed",
-        "stopping",
-        "worker",
     )
     list_filter = ("status", "created_at")
     date_hierarchy = "created_at"
@@ -102,7 +100,7 @@ class StreamAdmin(ReadOnlyAdmin):
     search_help_text = "The id of a stream, its whole topic, or words of a finished answer."
     actions = ("stop",)
     fieldsets = (
-        (None, {"fields": ("id", "topic", "status", "finish_reason", "failure", "attempt", "worker")}),
+        (None, {"fields": ("id", "topic", "status", "finish_reason", "failure", "attempt", "worker", "stopping")}),
         ("Times", {"fields": ("queue_time", "first_text", "duration", "speed", *TIMES)}),
         ("Answer", {"fields": ("answer", "thinking", "usage_counts")}),
         ("Request", {"fields": ("exact_request",)}),

@@ -278,3 +278,10 @@ def test_no_page_needs_what_the_content_security_policy_refuses(
         html = response.content.decode()
         assert "default-src 'self'" in response["Content-Security-Policy"]
         assert not re.search(r"<style|\sstyle=|\son[a-z]+=|<script(?![^>]*(?:\ssrc=|type=\"application/json\"))", html)
+
+
+def test_a_running_streams_page_has_a_button_that_stops_it(at_roots: Client, running_stream: Stream) -> None:
+    url = f"/admin/streaming/stream/{running_stream.pk}/change/"
+    assert "Stop this answer" in at_roots.get(url).content.decode()
+    finish(running_stream, 3)
+    assert "Stop this answer" not in at_roots.get(url).content.decode()
