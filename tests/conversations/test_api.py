@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 import yaml
-from django.core.cache import cache
 from django.core.management import call_command
 from django.db import close_old_connections, connections
 from django.test import Client
@@ -32,17 +31,6 @@ from tests.conftest import add, finish
 
 pytestmark = pytest.mark.django_db
 JSON = "application/json"
-
-
-@pytest.fixture(autouse=True)
-def _no_earlier_tries() -> None:
-    cache.clear()
-
-
-@pytest.fixture
-def at_alices(client: Client, alice: User) -> Client:
-    client.force_login(alice)
-    return client
 
 
 @pytest.fixture

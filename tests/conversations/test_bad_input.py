@@ -8,7 +8,6 @@ import uuid
 from typing import Any
 
 import pytest
-from django.core.cache import cache
 from django.http import HttpResponse
 from django.test import Client, RequestFactory
 from pytest_django import Settings
@@ -20,17 +19,6 @@ from streaming.models import Stream
 pytestmark = pytest.mark.django_db
 JSON = "application/json"
 SOMEBODY = "019a0000-0000-7000-8000-000000000000"
-
-
-@pytest.fixture(autouse=True)
-def _no_earlier_tries() -> None:
-    cache.clear()
-
-
-@pytest.fixture
-def at_alices(client: Client, alice: User) -> Client:
-    client.force_login(alice)
-    return client
 
 
 def refusal(response: Any) -> tuple[int, str]:

@@ -8,7 +8,6 @@ from html import unescape
 from typing import Any
 
 import pytest
-from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
@@ -20,17 +19,6 @@ from tests.conftest import add, finish
 
 pytestmark = pytest.mark.django_db
 POSTS = ("stop", "rename", "clear", "delete")
-
-
-@pytest.fixture(autouse=True)
-def _no_earlier_tries() -> None:
-    cache.clear()
-
-
-@pytest.fixture
-def at_alices(client: Client, alice: User) -> Client:
-    client.force_login(alice)
-    return client
 
 
 def path(name: str, conversation: Conversation) -> str:
