@@ -13,8 +13,10 @@ from django.contrib.auth import login
 from django.contrib.auth import views as auth_views
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import AuthenticationForm
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST
 
 from conversations.api.throttles import LOGINS, PROMPTS, VISITORS, wait_s
@@ -35,7 +37,8 @@ def home(request: HttpRequest) -> HttpResponse:
     form = PromptForm(request.POST or None)
     if request.method == "POST" and (reply := asked(request, form, lambda *ask: Conversation.begin(user, *ask))):
         return redirect("conversation", reply.conversation_id)
-    return page(request, "conversations/new.html", status=form.status, form=form)
+    demo = not (settings.OPENAI_API_KEY or settings.OPENAI_BASE_URL)
+    return page(request, "conversations/new.html", status=form.status, form=form, demo=demo)
 
 
 @login_required
@@ -75,6 +78,7 @@ def rename(request: HttpRequest, pk: UUID) -> HttpResponse:
 @require_POST
 def clear(request: HttpRequest, pk: UUID) -> HttpResponse:
     owned(request, pk).clear()
+    messages.success(request, "Cleared.")
     return redirect("conversation", pk)
 
 
@@ -101,8 +105,9 @@ def visitor(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def signup(request: HttpRequest) -> HttpResponse:
     """A real account; a visitor who signs up stays the same user and keeps every conversation."""
-    if request.user.is_authenticated and not person(request).is_visitor:
-        return redirect("home")
+    was_visitor = request.user.is_authenticated and person(request).is_visitor
+    if request.user.is_authenticated and not was_visitor:
+        return onward(request)
     form = SignupForm(request.POST or None, instance=person(request) if request.user.is_authenticated else None)
     status = 200
     if request.method == "POST":
@@ -111,10 +116,12 @@ def signup(request: HttpRequest) -> HttpResponse:
             status = 429
         elif form.is_valid():
             login(request, form.save())
-            return redirect("home")
+            if was_visitor:
+                messages.success(request, "Your chats are kept.")
+            return onward(request)
         else:
             status = 400
-    return render(request, "registration/signup.html", {"form": form}, status=status)
+    return render(request, "registration/signup.html", {"form": form, "next": wanted(request)}, status=status)
 
 
 class LoginView(auth_views.LoginView):
@@ -135,6 +142,17 @@ class LoginView(auth_views.LoginView):
         if visitor:
             visitor.conversations.update(owner=form.get_user())
         return response
+
+
+def wanted(request: HttpRequest) -> str:
+    """The page of this site that `next` names, or nothing."""
+    url = str(request.POST.get("next", request.GET.get("next", "")))
+    safe = url_has_allowed_host_and_scheme(url, {request.get_host()}, require_https=request.is_secure())
+    return url if safe else ""
+
+
+def onward(request: HttpRequest) -> HttpResponseRedirect:
+    return HttpResponseRedirect(wanted(request) or reverse("home"))
 
 
 def person(request: HttpRequest) -> User:

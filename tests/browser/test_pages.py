@@ -174,7 +174,37 @@ def test_the_conversations_are_behind_a_button_on_a_phone(new_person: People) ->
     expect(sidebar).to_be_hidden()
 
 
+@pytest.mark.parametrize("window", [{}, PHONE], ids=["desk", "phone"])
+def test_a_long_word_in_the_composer_leaves_the_page_its_width(new_person: People, window: dict[str, Any]) -> None:
+    chat = new_person(**window).visits()
+    for turns in (1, 2):
+        chat.composer.fill("x" * 320)
+        assert overflow(chat.page) <= 0
+        assert chat.page.evaluate("document.querySelector('.send').getBoundingClientRect().right <= innerWidth")
+        chat.ask(words=3)
+        chat.ends(turns=turns)
+
+
+@pytest.mark.parametrize("width", [390, 800, 1280])
+def test_the_menu_of_a_conversation_stays_on_the_screen(new_person: People, width: int) -> None:
+    chat = new_person(viewport={"width": width, "height": 800}).visits()
+    chat.ask("Why? " * 40)
+    chat.ends()
+    chat.page.get_by_label("This conversation").click()
+    expect(chat.page.get_by_role("button", name="Rename")).to_be_in_viewport(ratio=1)
+    expect(chat.page.locator(".conversation-menu > .menu-items")).to_be_in_viewport(ratio=1)
+
+
 # What is said and done
+
+
+def test_a_visitor_is_asked_before_the_chats_are_forgotten(new_person: People) -> None:
+    page = new_person().visits().page
+    page.locator(".account > summary").click()
+    page.get_by_text("Leave and forget these chats").click()
+    expect(page.locator("#prompt")).to_be_visible()
+    page.get_by_role("button", name="Yes, leave and forget them").click()
+    expect(page.get_by_role("button", name="Start chatting")).to_be_visible()
 
 
 def test_an_answer_that_failed_can_be_asked_again(new_person: People) -> None:

@@ -295,7 +295,9 @@ def test_rename_clear_and_delete(at_alices: Client, reply: Message) -> None:
     at_alices.post(path("rename", conversation), {"title": "Greetings"})
     assert "Greetings" in read(at_alices, conversation)
     at_alices.post(path("clear", conversation))
-    assert "Hello?" not in read(at_alices, conversation).split("<template")[0]
+    cleared = read(at_alices, conversation).split("<template")[0]
+    assert "Hello?" not in cleared
+    assert "Cleared." in cleared
     at_alices.post(path("delete", conversation))
     assert not Conversation.objects.exists()
 
@@ -318,6 +320,23 @@ def test_a_visitor_who_signs_up_stays_the_same_and_logged_in(client: Client) -> 
     assert (visitor.username, visitor.is_visitor) == ("carol", False)
     assert "Why?" in read(client, Conversation.objects.get(owner=visitor))
     assert Client().login(username="carol", password="tall blue tulips")
+
+
+@pytest.mark.parametrize(("wanted", "reached"), [("/c/x/", "/c/x/"), ("https://evil.example/", "/"), ("", "/")])
+def test_signing_up_leads_back_to_the_chat_it_began_in(client: Client, wanted: str, reached: str) -> None:
+    client.post(reverse("visitor"))
+    form = client.get(reverse("signup"), {"next": wanted}).content.decode()
+    assert f'name="next" value="{wanted if reached == wanted else ""}"' in form
+    new = {"username": "carol", "password1": "tall blue tulips", "password2": "tall blue tulips", "next": wanted}
+    assert client.post(reverse("signup"), new).headers["Location"] == reached
+    assert "Your chats are kept." in client.get("/").content.decode()
+
+
+def test_the_examples_of_the_demo_are_what_it_can_answer(at_alices: Client, settings: Settings) -> None:
+    settings.OPENAI_BASE_URL = settings.OPENAI_API_KEY = ""
+    assert "Show me a table" in at_alices.get("/").content.decode()
+    settings.OPENAI_API_KEY = "sk-x"
+    assert "Show me a table" not in at_alices.get("/").content.decode()
 
 
 def test_a_weak_password_makes_no_account(client: Client) -> None:
