@@ -19,12 +19,12 @@ PIECE = re.compile(r"\s*\S{1,12}|\s+")
 LETTERS_PER_TOKEN = 4
 
 GREETING = (
-    "I am the **demo model** of this site: no language model is configured, so this answer is a fixed text. "
-    "Set `OPENAI_API_KEY` or `OPENAI_BASE_URL` to talk to a real one."
+    "I am the demo model of this site: no language model is configured, so this answer is a fixed text. "
+    "Set OPENAI_API_KEY or OPENAI_BASE_URL to talk to a real one."
 )
 INVITATION = (
     "Reload the page, close the tab or open a second one while I speak: the answer goes on. "
-    "Ask me for a *list*, some *code*, a *table*, *emoji*, something *long*, *plain* words, or to *think* first."
+    "Ask me for a list, some code, a table, emoji, something long, plain words, or to think first."
 )
 LIST = """\
 A list, with one inside it:
@@ -111,7 +111,7 @@ def answer(asked: str) -> str:
     if _asks_for("long", asked):
         return f"{GREETING}\n\n{_long(asked)}"
     wanted = [text for word, text in SECTIONS.items() if _asks_for(word, asked)]
-    return "\n\n".join([GREETING, _echo(asked), *(wanted or SECTIONS.values()), INVITATION])
+    return "\n\n".join([GREETING, _echo(asked), *(wanted or (LONG.strip(), EMOJI)), INVITATION])
 
 
 def _asks_for(word: str, asked: str) -> bool:
@@ -119,11 +119,11 @@ def _asks_for(word: str, asked: str) -> bool:
 
 
 def _echo(asked: str) -> str:
-    """The beginning of the question on one line, as text that no renderer takes for markup."""
+    """The beginning of the question on one line, as it was typed: pages show text as text."""
     line = " ".join(asked.split()) or "…"
     if len(line) > QUOTE_MAX_CHARS:
         line = line[:QUOTE_MAX_CHARS] + "…"
-    return "You said:\n\n> " + re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~&])", r"\\\1", line)
+    return f"You said: {line}"
 
 
 def _long(asked: str) -> str:

@@ -24,9 +24,15 @@ def test_it_says_that_it_is_a_demo(question: str) -> None:
     assert demo.deltas(ask(question)) == demo.deltas(ask(question))
 
 
-def test_the_default_answer_has_everything_an_answer_can_hold() -> None:
-    for mark in ("\n\n", "- [x]", "```python", "| :--- |", "👨‍👩‍👧‍👦", "`seq`", "> what is this"):
-        assert mark in said("what is this")
+def test_the_default_answer_reads_well_as_plain_text() -> None:
+    answer = said("what is this")
+    assert "You said: what is this" in answer
+    assert not set("*`|>#\\") & set(answer)
+
+
+def test_one_answer_can_hold_everything() -> None:
+    for mark in ("\n\n", "- [x]", "```python", "| :--- |", "👨‍👩‍👧‍👦", "`seq`"):
+        assert mark in said("a list, code, a table and emoji")
 
 
 @pytest.mark.parametrize(("word", "mark"), [("list", "- [x]"), ("code", "```"), ("table", "| :---"), ("emoji", "🚀")])
@@ -56,7 +62,7 @@ def test_think_gives_reasoning_first() -> None:
 
 
 def test_the_question_is_quoted_as_text() -> None:
-    assert r"> \<b\> \*x\* \[a\]\(b\)" in said("<b> *x*\n[a](b)")
+    assert "You said: <b> *x* [a](b)\n" in said("<b> *x*\n[a](b)")
     assert len(demo._echo("x" * 10_000)) < 2 * demo.QUOTE_MAX_CHARS
 
 
