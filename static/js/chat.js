@@ -8,7 +8,7 @@ import { Follow } from "./scroll.js";
 import { keep, kept } from "./store.js";
 
 const ACK_BYTES = 64_000;
-const LABELS = { connecting: "Connecting…", open: "Live", "signed-out": "Signed out", gone: "Gone" };
+const LABELS = { connecting: "Connecting…", waiting: "Reconnecting…", open: "Live", "signed-out": "Signed out", gone: "Gone" };
 const $ = (selector) => document.querySelector(selector);
 
 const main = $("#main");
@@ -69,6 +69,7 @@ function paint() {
       const reply = replies.get(frame.stream);
       reply?.take(frame);
       if (reply) changed.add(reply);
+      if (frame.type === "restart") announce(`The answer begins anew: attempt ${frame.attempt}.`);
     }
   }
   for (const reply of changed) renderReply(reply);
@@ -101,7 +102,7 @@ function addTurn({ stream, prompt, reply }) {
 }
 
 function refused({ code, detail, key }) {
-  if (code === "gone") return location.reload();
+  if (code === "gone") return lookAgain();
   const mine = asked && (key === asked.key || code === "bad_frame");
   if (mine) {
     const { text } = asked;
@@ -109,6 +110,13 @@ function refused({ code, detail, key }) {
     if (composer.text !== text) composer.text = composer.text ? `${text}\n\n${composer.text}` : text;
   }
   if (mine || code !== "unknown_stream") composer.say(detail);
+}
+
+// An answer was deleted: its conversation was cleared, or is gone as well. What is on the page stays readable then.
+async function lookAgain() {
+  const answer = await fetch(location.href, { headers: { accept: "text/html" } }).catch(() => null);
+  if (answer?.status === 404) connection.end("gone");
+  else if (answer?.ok) location.reload();
 }
 
 // A prompt is on its way until its turn is on the page; over a lost connection or a reload it goes again with its key.
@@ -149,21 +157,32 @@ function stop() {
 function showLive() {
   const live = liveReply();
   composer.form.classList.toggle("answering", Boolean(live));
+  composer.box.placeholder = live ? "You can send when the answer ends" : "Ask anything";
   composer.form.classList.toggle("stopping", Boolean(live && stopping));
   document.querySelector(`.conversation-list [data-conversation="${id}"]`)?.toggleAttribute("data-live", Boolean(live));
   if (!document.title.startsWith("✓") || live) document.title = live ? `… ${title}` : title;
 }
 
-function showConnection(state, waitMs) {
+function showConnection(state) {
   const place = $("#connection");
-  const label = state === "waiting" ? `Reconnecting in ${Math.ceil(waitMs / 1000)} s` : LABELS[state];
-  place.querySelector("[data-fill]").textContent = label;
+  const again = state === "connecting" && place.dataset.was === "waiting";
+  place.querySelector("[data-fill]").textContent = LABELS[again ? "waiting" : state];
+  showWaiting(state, place.dataset.was);
   place.querySelector("button").hidden = state !== "waiting";
   if (state === "waiting" && place.dataset.was === "open") announce("The connection is lost. The answer goes on and will be here.");
   if (state === "open" && place.dataset.was === "waiting") announce("Connected again.");
   if (state !== "connecting") place.dataset.was = state;
   place.dataset.state = state;
   for (const banner of document.querySelectorAll(".banner")) banner.hidden = banner.dataset.when !== state;
+}
+
+// A lively note would claim that words are coming while none can.
+function showWaiting(state, was) {
+  if (painting) paint();
+  if (state === "connecting" && was !== "waiting") return;
+  list.classList.toggle("still", state !== "open");
+  const note = { open: "", connecting: "Waiting for the connection", waiting: "Waiting for the connection" }[state] ?? "";
+  liveReply()?.fill({ progress: note });
 }
 
 function announce(text) {

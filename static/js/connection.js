@@ -3,15 +3,17 @@
 const FINAL = { 4403: "signed-out", 4404: "gone" };
 const FIRST_MS = 400;
 const LONGEST_MS = 15_000;
+const LONGEST_SEEN_MS = 5000;
 const CONNECT_MS = 10_000;
 const SILENCE_MS = 15_000;
 
 // Full waits would bring all pages back at the same moment after a restart, so each takes its own part of it.
-export const backoffMs = (tries, random = Math.random) =>
-  Math.min(LONGEST_MS, FIRST_MS * 2 ** tries) * (0.5 + random() / 2);
+// Nobody who looks at the page waits long.
+export const backoffMs = (tries, random = Math.random, hidden = document.hidden) =>
+  Math.min(hidden ? LONGEST_MS : LONGEST_SEEN_MS, FIRST_MS * 2 ** tries) * (0.5 + random() / 2);
 
 export class Connection {
-  // `on` has opened(), frame(object), state(name, waitMs) and expecting(): whether frames should be coming now.
+  // `on` has opened(), frame(object), state(name) and expecting(): whether frames should be coming now.
   constructor(url, on) {
     this.url = url;
     this.on = on;
@@ -60,11 +62,16 @@ export class Connection {
 
   lost(code) {
     this.abandon();
-    this.final = FINAL[code];
-    if (this.final) return this.on.state(this.final);
-    const wait = backoffMs(this.tries++);
-    this.timer = setTimeout(() => this.connect(), wait);
-    return this.on.state("waiting", wait);
+    if (FINAL[code]) return this.end(FINAL[code]);
+    this.timer = setTimeout(() => this.connect(), backoffMs(this.tries++));
+    return this.on.state("waiting");
+  }
+
+  // Nothing is left to come back for.
+  end(name) {
+    this.abandon();
+    this.final = name;
+    this.on.state(name);
   }
 
   // A socket whose peer is gone takes minutes to notice: it is left behind, not waited for.

@@ -24,6 +24,7 @@ export class Reply {
     this.reasoning = element.querySelector(".reasoning-text");
     this.note = element.querySelector(".note");
     this.unacked = 0;
+    this.attempt = 1;
     this.rendered();
   }
 
@@ -55,6 +56,7 @@ export class Reply {
     if (!change) return;
     this.unacked += (change.text?.length ?? 0) + ROW_BYTES * Math.max(0, this.state.seq - seq);
     if (change.say) this.said[change.say]?.push(change.text);
+    this.attempt = (change.restart ?? change.retry)?.attempt ?? this.attempt;
     if (change.restart) {
       this.rendered();
       this.discard = true;
@@ -82,6 +84,7 @@ export class Reply {
     else if (retry) this.setNote("retry", { ...retry, wait: Math.ceil(retry.wait_s), detail: retry.reason });
     else if (say || restart || progress) {
       if (this.note.dataset.state !== "streaming") this.setNote("streaming");
+      if (this.attempt > 1) this.fill({ again: `Attempt ${this.attempt}` });
       if (progress) this.fill({ progress: pace(progress) });
     }
   }

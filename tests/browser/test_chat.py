@@ -273,12 +273,23 @@ def test_a_killed_server_is_found_again_and_the_answer_ends(new_person: People, 
     chat.grows(60)
     site.kill()
     chat.is_cut_off()
+    chat.says("Waiting for the connection")
     seen = chat.text
     site.start()
     assert chat.text.startswith(seen)
     chat.connects()
     chat.ends()
     assert chat.text == expected_text(SLOW)
+    chat.looks_fresh()
+
+
+def test_an_answer_begun_anew_says_so_until_it_ends(new_person: People) -> None:
+    fields = {"words": 60, "delay_s": 0.05, "cut_after": 8, "fail_times": 1}
+    chat = new_person().visits()
+    chat.ask(**fields)
+    chat.says("Attempt 2 of 3")
+    chat.page.wait_for_function("() => /^Attempt 2\\d+ s/.test(document.querySelector('.reply .note').textContent)")
+    chat.ends()
     chat.looks_fresh()
 
 

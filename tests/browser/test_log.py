@@ -92,7 +92,12 @@ def test_waits_grow_differ_and_stay_bounded(rules: Page) -> None:
     waits = rules.evaluate(
         """async () => {
           const { backoffMs } = await import("/static/js/connection.js");
-          return [0, 1, 2, 30].map((tries) => [backoffMs(tries, () => 0), backoffMs(tries, () => 1)]);
+          return [0, 1, 2, 30].map((tries) => [0, 1].map((part) => backoffMs(tries, () => part, true)));
         }"""
     )
     assert waits == [[200, 400], [400, 800], [800, 1600], [7500, 15000]]
+
+
+def test_nobody_who_looks_waits_long(rules: Page) -> None:
+    longest = rules.evaluate("async () => (await import('/static/js/connection.js')).backoffMs(30, () => 1, false)")
+    assert longest == 5000

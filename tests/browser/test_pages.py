@@ -269,6 +269,29 @@ def test_a_conversation_deleted_elsewhere_is_said_to_be_gone(new_person: People)
     expect(first.page.get_by_text("This conversation is gone")).to_be_visible()
 
 
+def test_a_conversation_deleted_in_mid_answer_keeps_the_other_tab(new_person: People) -> None:
+    person = new_person()
+    first = person.visits()
+    first.ask(**LONG)
+    first.begins()
+    second = person.opens(first.page.url)
+    second.page.get_by_label("This conversation").click()
+    second.page.get_by_text("Delete…").click()
+    second.page.get_by_role("button", name="Yes, delete the conversation").click()
+    expect(first.page.get_by_text("This conversation is gone")).to_be_visible()
+    assert first.text
+
+
+def test_the_composer_says_when_one_can_send_again(new_person: People) -> None:
+    chat = finished(new_person)
+    chat.ask(**LONG)
+    chat.begins(turns=2)
+    expect(chat.page.get_by_placeholder("You can send when the answer ends")).to_be_visible()
+    chat.composer.press("Escape")
+    chat.ends("stopped", turns=2)
+    expect(chat.page.get_by_placeholder("Ask anything")).to_be_visible()
+
+
 # Safety
 
 
