@@ -196,22 +196,22 @@ class Client:
     ) -> AsyncIterator[ClientConnection]:
         """An open websocket, attached at the follower's positions; a `small` one keeps little that is not yet read."""
         url = f"ws://127.0.0.1:{self.site.port}/ws/conversations/{conversation}/"
-        line = socket.socket()
-        if small:
-            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
-        line.connect(("127.0.0.1", self.site.port))
-        line.setblocking(False)
-        connecting = websockets.connect(
-            url,
-            sock=line,
-            additional_headers=self.headers,
-            max_size=None,
-            close_timeout=1,
-            max_queue=1 if small else 16,
-        )
-        async with connecting as opened:
-            await opened.send(json.dumps({"type": "attach", "after": follower.positions}))
-            yield opened
+        with closing(socket.socket()) as line:  # Also when nobody listens, or the handshake fails.
+            if small:
+                line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+            line.connect(("127.0.0.1", self.site.port))
+            line.setblocking(False)
+            connecting = websockets.connect(
+                url,
+                sock=line,
+                additional_headers=self.headers,
+                max_size=None,
+                close_timeout=1,
+                max_queue=1 if small else 16,
+            )
+            async with connecting as opened:
+                await opened.send(json.dumps({"type": "attach", "after": follower.positions}))
+                yield opened
 
     async def follow(self, conversation: str, stream: str, follower: Follower, deadline_s: float = 30) -> None:
         """Follow until `stream` has ended, reconnecting whenever the connection breaks, as a page does."""

@@ -66,7 +66,8 @@ async def test_50_conversations_with_readers_that_come_and_go_are_all_exact(clie
     for n, follower in followers:
         assert follower.streams[streams[n]].text == expected_text(wanted[n])
     await settled(process)
-    assert process.num_fds() <= before[0] + 3
+    # A thread's own connection to SQLite is three handles and may be opened late; what leaks is one for each coming.
+    assert process.num_fds() <= before[0] + 15
     assert process.num_threads() <= before[1] + 8  # asgiref's pool of request threads, which is bounded
 
 
