@@ -22,6 +22,7 @@ run: $(VENV)/.run ## Install what is missing, migrate, serve on http://127.0.0.1
 install: $(VENV)/.run ## Only install what the site needs into .venv
 
 test: $(VENV)/.dev ## Run every test, those in a real browser too (ARGS="-k stop -x" goes to pytest)
+	@$(PY) -m tests.javascript
 	@chrome="$$($(PY) -m tests.browsers)" && CHROME="$$chrome" $(PY) -m pytest $(ARGS)
 
 check: lint test ## What CI runs: lint, then test

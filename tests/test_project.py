@@ -1,6 +1,7 @@
 """Rules of the project that a machine can hold: sizes, honest tests, links and commands that exist."""
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +105,15 @@ def test_every_package_is_pinned_exactly_and_no_host_is_named() -> None:
     pins = [line for line in (BASE_DIR / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     assert len(pins) > 50
     assert [pin for pin in pins if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._+!]+", pin)] == []
+
+
+def test_every_javascript_package_is_pinned_exactly_and_no_registry_is_named() -> None:
+    package = json.loads((BASE_DIR / "tests/node/package.json").read_text())
+    locked = json.loads((BASE_DIR / "tests/node/package-lock.json").read_text())["packages"]
+    pins = [re.sub(r"^npm:.+@", "", pin) for pin in package["dependencies"].values()]
+    assert [pin for pin in pins if not re.fullmatch(r"\d+\.\d+\.\d+", pin)] == []
+    assert len(locked) > 50 and all("integrity" in entry for name, entry in locked.items() if name)
+    assert [name for name, entry in locked.items() if "resolved" in entry] == []
 
 
 def test_the_readme_starts_with_the_two_commands_that_exist() -> None:
