@@ -81,11 +81,25 @@ def redis() -> Found:
         return
     if urlsplit(settings.REDIS_URL).scheme not in {"redis", "rediss", "unix"}:
         yield checks.Error("REDIS_URL does not begin with redis://, rediss:// or unix://.", id="chatsite.E006")
-    if settings.DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    if not settings.ON_POSTGRESQL:
         yield checks.Warning(
             "REDIS_URL is for several processes, but DATABASE_URL is SQLite, which only one machine can share.",
             hint="Use PostgreSQL, or leave REDIS_URL out.",
             id="chatsite.W001",
+        )
+
+
+def workers() -> Found:
+    """Workers take their jobs from PostgreSQL and tell the web processes of text through Redis."""
+    if settings.STREAM_ENGINE != "worker":
+        return
+    if not settings.ON_POSTGRESQL:
+        yield checks.Error("STREAM_ENGINE is worker, which needs PostgreSQL: see DATABASE_URL.", id="chatsite.E008")
+    elif not settings.REDIS_URL:
+        yield checks.Warning(
+            "Workers generate, but there is no REDIS_URL: readers get text only every HUB_TICK_S.",
+            hint="Set REDIS_URL, or STREAM_ENGINE=process for a single process.",
+            id="chatsite.W005",
         )
 
 
@@ -115,7 +129,7 @@ def exposure() -> Found:
 
 
 CHECKS: tuple[Callable[[], Found], ...] = (
-    measures, lease, backoff, throttles, model_server, redis, sizes, exposure,
+    measures, lease, backoff, throttles, model_server, redis, workers, sizes, exposure,
 )  # fmt: skip
 
 

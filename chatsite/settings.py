@@ -79,6 +79,10 @@ try:
     SECRET_KEY = env.str("SECRET_KEY", "") or local_secret_key(BASE_DIR / ".secret-key")
     DATABASES = {"default": database(env.str("DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}"))}
     REDIS_URL = env.str("REDIS_URL", "")
+    ON_POSTGRESQL = DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql"
+    STREAM_ENGINE = env.str("STREAM_ENGINE", "", validate=validate.OneOf(["", "process", "worker"])) or (
+        "worker" if ON_POSTGRESQL else "process"
+    )
     SECURE_COOKIES = env.bool("SECURE_COOKIES", False)
     LOG_LEVEL = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
 
@@ -108,6 +112,7 @@ try:
     ACCESS_CHECK_S = env.float("ACCESS_CHECK_S", 5)
     SSE_HEARTBEAT_S = env.float("SSE_HEARTBEAT_S", 15)
 
+    UNDO_S = env.float("UNDO_S", 60)
     PROMPT_MAX_CHARS = env.int("PROMPT_MAX_CHARS", 100_000)
     HISTORY_MAX_CHARS = env.int("HISTORY_MAX_CHARS", 400_000)
     BODY_MAX_BYTES = env.int("BODY_MAX_BYTES", 1_000_000)
@@ -132,6 +137,8 @@ INSTALLED_APPS = [
     "chatsite",
     "streaming",
     "conversations",
+    # Its tables, and the functions in them, exist on PostgreSQL only.
+    *(["procrastinate.contrib.django"] if ON_POSTGRESQL else []),
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -254,6 +261,6 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
-    # At INFO they log a line for each request to the model.
-    "loggers": {name: {"level": "WARNING"} for name in ("httpx", "httpx2")},
+    # At INFO they log a line for each request to the model, and several for each job.
+    "loggers": {name: {"level": "WARNING"} for name in ("httpx", "httpx2", "procrastinate")},
 }

@@ -1,6 +1,6 @@
 """Runs generations: claims streams, keeps their leases, hears stops, and hands unfinished ones back when it ends.
 
-Whoever stores a prompt or a wish to stop only writes the database and calls `wake`; a lost call costs one sweep.
+Whoever stores a prompt calls `start`, whoever stores a wish to stop calls `wake`; a lost call costs one sweep.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from channels.layers import BaseChannelLayer
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 
 from streaming.background import DatabaseThread, forever
 from streaming.checkpoints import Checkpoints
@@ -28,6 +28,21 @@ from streaming.providers import Provider
 
 logger = logging.getLogger(__name__)
 _running: Engine | None = None
+
+
+def start(stream: Stream) -> None:
+    """In the transaction that makes `stream`: have it generated, here or by a worker, as soon as that commits."""
+    if settings.STREAM_ENGINE == "worker":
+        from streaming import tasks  # Procrastinate's app, and with it this module, is there on PostgreSQL only.
+
+        tasks.defer([stream.pk])
+    else:
+        transaction.on_commit(wake)
+
+
+def is_running() -> bool:
+    """Whether this process generates by itself."""
+    return _running is not None
 
 
 def wake() -> None:
@@ -66,8 +81,13 @@ def survey(leases: list[uuid.UUID], *, renew: bool, room: int, worker: str) -> S
     found = [pk for (pk,) in waiting.filter(stop_requested_at__isnull=False)[:100]]
     if room > 0:
         found += [pk for (pk,) in waiting.filter(stop_requested_at=None)[:room]]
-    taken = (Stream.objects.claim(pk, worker, settings.STREAM_LEASE_S) for pk in found)
-    return Survey(held, [Claim(stream, *_standing(stream)) for stream in taken if stream])
+    return Survey(held, [taken for pk in found if (taken := claim(pk, worker))])
+
+
+def claim(pk: uuid.UUID, worker: str) -> Claim | None:
+    """Take a stream, or None if somebody else was first."""
+    stream = Stream.objects.claim(pk, worker, settings.STREAM_LEASE_S)
+    return Claim(stream, *_standing(stream)) if stream else None
 
 
 def _standing(stream: Stream) -> tuple[int, bool]:
@@ -97,6 +117,16 @@ class Engine:
         """How many generations this engine runs now."""
         return len(self._runs)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` has been called: nothing is begun any more."""
+        return self._sweeping is not None and self._sweeping.cancelling() > 0
+
+    @property
+    def room(self) -> int:
+        """How many streams the next sweep may claim."""
+        return settings.STREAM_CONCURRENCY - len(self._runs)
+
     def start(self) -> None:
         """Begin to sweep; the first sweep takes up what an earlier process left."""
         global _running
@@ -125,12 +155,11 @@ class Engine:
             asked = list(self._runs)
             now = time.monotonic()
             renew = now - self._renewed_at >= settings.STREAM_LEASE_S / 3
-            room = settings.STREAM_CONCURRENCY - len(self._runs)
-            found = await self._writer.run(survey, asked, renew=renew, room=room, worker=self.worker)
+            found = await self._writer.run(survey, asked, renew=renew, room=self.room, worker=self.worker)
             if renew:
                 self._renewed_at = now
-            for claim in found.claims:
-                self._begin(claim)
+            for taken in found.claims:
+                self._begin(taken)
             for lease in asked:
                 if (run := self._runs.get(lease)) is None:
                     continue
@@ -139,13 +168,14 @@ class Engine:
                 elif found.held[lease]:
                     run[0].stop()
 
-    def _begin(self, claim: Claim) -> None:
+    def _begin(self, claim: Claim) -> asyncio.Task[None]:
         log = Log(self.journal, claim.stream, claim.seq, claim.spoken)
         self.journal.mark(log)
         generation = Generation(claim.stream, log, self._provider)
         task = asyncio.create_task(generation.run(), name=f"stream {claim.stream.pk}")
         self._runs[log.lease] = (generation, task)
         task.add_done_callback(lambda _: self._ended(log.lease))
+        return task
 
     def _ended(self, lease: uuid.UUID) -> None:
         self._runs.pop(lease, None)
@@ -180,5 +210,10 @@ class Engine:
             task.cancel()
         await asyncio.gather(*(task for _, task in runs.values()), return_exceptions=True)
         await self.journal.stop()
-        await self._writer.run(Stream.objects.hand_back, list(runs))
+        await self._writer.run(self.give_up, list(runs))
         logger.info("engine stopped, %d streams handed back", len(runs))
+
+    @staticmethod
+    def give_up(leases: list[uuid.UUID]) -> None:
+        """Let go of unfinished streams: another process's sweep, or this site's next process, begins them again."""
+        Stream.objects.hand_back(leases)

@@ -1,5 +1,5 @@
 """Starts this process's engine with its server and stops it before the server's end: daphne by its reactor, any other
-ASGI server by the lifespan protocol. Without either (tests, commands) nothing runs.
+ASGI server by the lifespan protocol. Without either (tests, commands), and where workers generate, no engine runs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from channels.layers import get_channel_layer
+from django.conf import settings
 
 from streaming.engine import Engine
 from streaming.hub import stop_hub
@@ -23,6 +24,8 @@ _engine: Engine | None = None
 
 async def start() -> None:
     global _engine
+    if settings.STREAM_ENGINE == "worker":
+        return
     layer = get_channel_layer()
     assert layer is not None
     _engine = Engine(provider_from_settings(), layer)

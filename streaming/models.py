@@ -99,9 +99,13 @@ class StreamQuerySet(models.QuerySet["Stream"]):
     def renew(self, leases: Iterable[uuid.UUID], lease_s: float) -> None:
         self.filter(lease__in=list(leases)).update(lease_until=Now() + timedelta(seconds=lease_s))
 
-    def hand_back(self, leases: Iterable[uuid.UUID]) -> None:
-        """Give unfinished streams up at once; a clean hand-over does not use up one of their attempts."""
-        self.live().filter(lease__in=list(leases)).update(lease=None, lease_until=None, attempt=F("attempt") - 1)
+    def hand_back(self, leases: Iterable[uuid.UUID]) -> list[uuid.UUID]:
+        """Give unfinished streams up at once, and tell which; a clean hand-over does not use up an attempt."""
+        with transaction.atomic():
+            held = self.live().filter(lease__in=list(leases))
+            given = list(held.select_for_update().order_by("pk").values_list("pk", flat=True))
+            held.update(lease=None, lease_until=None, attempt=F("attempt") - 1)
+        return given
 
     def request_stop(self) -> int:
         """Ask whoever works on these streams, now or later, to end them; finished ones are left alone."""

@@ -17,6 +17,8 @@ SAFE = {
     "OPENAI_BASE_URL": "",
     "LLM_MODELS": ["demo"],
     "REDIS_URL": "",
+    "STREAM_ENGINE": "process",
+    "ON_POSTGRESQL": False,
 }
 
 CASES: list[tuple[dict[str, Any], str, str]] = [
@@ -40,15 +42,16 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"DEBUG": True, "ALLOWED_HOSTS": ["*"]}, "W002", "ALLOWED_HOSTS has *"),
     ({"ALLOWED_HOSTS": ["chat.example.org"], "SECURE_COOKIES": False}, "W003", "SECURE_COOKIES"),
     ({"LLM_MODELS": ["gpt"]}, "W004", "LLM_MODELS"),
+    ({"STREAM_ENGINE": "worker"}, "E008", "DATABASE_URL"),
+    ({"STREAM_ENGINE": "worker", "ON_POSTGRESQL": True}, "W005", "REDIS_URL"),
 ]
 
 
 @pytest.fixture(autouse=True)
-def safe_settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def safe_settings(settings: Settings) -> None:
     """What this machine's environment might say differently."""
     for name, value in SAFE.items():
         setattr(settings, name, value)
-    monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.sqlite3")
 
 
 def found() -> dict[str, str]:
@@ -80,7 +83,6 @@ def test_a_public_site_over_https_raises_no_check(settings: Settings) -> None:
 
 def test_redis_with_postgresql_raises_no_check(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.REDIS_URL = "rediss://redis.example.org:6380/1"
-    monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.postgresql")
     assert found() == {}
 
 

@@ -1,0 +1,21 @@
+"""`manage.py worker`: generate answers beside the web processes, as many at once as STREAM_CONCURRENCY says."""
+
+import asyncio
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+
+class Command(BaseCommand):
+    help = "Generates answers until SIGTERM or Ctrl-C, then hands back what is unfinished. Start as many as needed."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if settings.STREAM_ENGINE != "worker":
+            raise CommandError(
+                f"STREAM_ENGINE is {settings.STREAM_ENGINE!r}: the web processes generate, and a worker would have "
+                "nothing to do. Workers need PostgreSQL (DATABASE_URL) and STREAM_ENGINE=worker, its default there."
+            )
+        from streaming.worker import main
+
+        asyncio.run(main())

@@ -1,0 +1,70 @@
+"""The queue of the scaled-out column: one Procrastinate job per stream, and the sweep that finds what no job waits for.
+
+A job only names a stream. Who may write it is decided by its lease, so a job too many, or one that died, does no harm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterable
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import CharField, Exists, OuterRef
+from django.db.models.functions import Cast, Now
+from procrastinate import JobContext, exceptions
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
+from procrastinate.jobs import Status
+
+from streaming.background import DatabaseThread
+from streaming.models import Stream
+
+QUEUE = "streams"
+HEARTBEAT_S = 5.0
+STALLED_S = 20.0
+
+
+@app.task(name="streaming.generate", queue=QUEUE, pass_context=True)
+async def generate(context: JobContext, stream: str) -> None:
+    """Have the worker's engine generate a stream; ends with it, or at once if somebody else has it."""
+    await context.additional_context["engine"].generate(uuid.UUID(stream))
+
+
+# Every two seconds (the last field): with STREAM_LEASE_S, how long a killed worker's answers stand still.
+@app.periodic(cron="* * * * * */2")
+@app.task(name="streaming.sweep", queue=QUEUE, priority=10, queueing_lock="sweep", pass_context=True)
+async def sweep(context: JobContext, timestamp: int) -> None:
+    """Defer jobs for streams that nobody works on, and clear away the jobs of workers that died."""
+    database: DatabaseThread = context.additional_context["database"]
+    await database.run(defer_abandoned)
+    manager = context.app.job_manager
+    for job in await manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_S):
+        await manager.finish_job(job, Status.FAILED, delete_job=True)
+
+
+def defer(streams: Iterable[uuid.UUID]) -> None:
+    """Queue a job for each stream in the transaction under way; none for one that a job waits for already."""
+    for pk in streams:
+        with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
+            generate.configure(queueing_lock=str(pk)).defer(stream=str(pk))
+
+
+def defer_abandoned() -> None:
+    """Queue streams whose worker died, or whose job did."""
+    waiting = ProcrastinateJob.objects.filter(status="todo", queueing_lock=Cast(OuterRef("pk"), CharField()))
+    defer(
+        Stream.objects.claimable().filter(~Exists(waiting)).order_by("created_at").values_list("pk", flat=True)[:1000]
+    )
+
+
+def hand_back(leases: list[uuid.UUID]) -> None:
+    """Give streams up and queue them again at once, so that another worker goes on."""
+    with transaction.atomic():
+        defer(Stream.objects.hand_back(leases))
+
+
+def workers_alive() -> int:
+    """How many workers gave a sign of life within STALLED_S seconds."""
+    return ProcrastinateWorker.objects.filter(last_heartbeat__gt=Now() - timedelta(seconds=STALLED_S)).count()

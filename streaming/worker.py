@@ -1,0 +1,103 @@
+"""One worker process of the scaled-out column: an engine that is told by jobs what to generate.
+
+Procrastinate chooses which worker gets a stream; from then on all is as in the embedded column: lease, journal, stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import uuid
+
+from channels.layers import BaseChannelLayer, get_channel_layer
+from django.conf import settings
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.utils import connector_params
+from procrastinate.psycopg_connector import PsycopgConnector
+
+from streaming import tasks
+from streaming.background import DatabaseThread
+from streaming.engine import Engine, claim
+from streaming.providers import Provider, provider_from_settings
+
+logger = logging.getLogger(__name__)
+RESTART_S = 1.0
+
+
+class WorkerEngine(Engine):
+    """An engine whose sweeps claim nothing but what is to be stopped: the rest comes as jobs."""
+
+    @property
+    def room(self) -> int:
+        return 0
+
+    give_up = staticmethod(tasks.hand_back)
+
+    async def generate(self, pk: uuid.UUID) -> None:
+        """Generate a stream to its end, unless it has one, is somebody else's, or this engine stops."""
+        async with self._stepping:
+            if self.stopping:
+                return
+            found = await self._writer.run(claim, pk, self.worker)
+            if found is None:
+                return
+            run = self._begin(found)
+        # Not the run itself: if the queue's connection breaks, the job is cancelled, but the answer goes on.
+        await asyncio.wait({run})
+
+
+async def serve(provider: Provider, layer: BaseChannelLayer, stopped: asyncio.Event) -> None:
+    """Take jobs until `stopped`, then hand back what is unfinished."""
+    engine = WorkerEngine(provider, layer)
+    engine.start()
+    logger.info("worker %s generates up to %d answers at once", engine.worker, settings.STREAM_CONCURRENCY)
+    taking = asyncio.create_task(_take_jobs(engine), name="jobs")
+    try:
+        await stopped.wait()
+    finally:
+        # First no more jobs, then the streams: what is handed back must not come back.
+        taking.cancel()
+        await asyncio.gather(taking, return_exceptions=True)
+        await engine.stop()
+
+
+async def _take_jobs(engine: WorkerEngine) -> None:
+    """Procrastinate's worker; it ends with its connection to the database, so it is started again until cancelled."""
+    database = DatabaseThread("sweep")
+    try:
+        while True:
+            try:
+                await _take_jobs_once(engine, database)
+            except Exception:
+                logger.exception("the queue of jobs is away; trying again in %s s", RESTART_S)
+            await asyncio.sleep(RESTART_S)
+    finally:
+        await database.close()
+
+
+async def _take_jobs_once(engine: WorkerEngine, database: DatabaseThread) -> None:
+    connector = PsycopgConnector(kwargs=connector_params(), min_size=1, max_size=4)
+    async with app.with_connector(connector).open_async() as own:
+        await own.run_worker_async(
+            queues=[tasks.QUEUE],
+            name=engine.worker,
+            concurrency=settings.STREAM_CONCURRENCY,
+            delete_jobs="always",
+            additional_context={"engine": engine, "database": database},
+            install_signal_handlers=False,
+            # Its jobs only wait for the engine's runs, which end or are handed back without them.
+            shutdown_graceful_timeout=0,
+            update_heartbeat_interval=tasks.HEARTBEAT_S,
+            stalled_worker_timeout=tasks.STALLED_S,
+        )
+
+
+async def main() -> None:
+    """Serve until SIGTERM or SIGINT."""
+    layer = get_channel_layer()
+    assert layer is not None
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    await serve(provider_from_settings(), layer, stopped)
