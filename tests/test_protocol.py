@@ -45,6 +45,8 @@ DOC = (BASE_DIR / "docs/protocol.md").read_text()
 CLIENT_FRAMES: dict[str, type[commands.Command]] = {
     "attach": commands.Attach,
     "ask": commands.Ask,
+    "edit": commands.Edit,
+    "regenerate": commands.Regenerate,
     "stop": commands.Stop,
     "ack": commands.Ack,
 }
@@ -356,7 +358,9 @@ def test_the_codes_of_event_streams_are_all_there() -> None:
     assert {status: code for status, code in said.items() if status >= 400} == {
         status: code for status, (code, _) in events.REFUSALS.items()
     }
-    assert first_cells("Server-sent events", "code", "meaning") == strings_in("conversations/api/events.py", "_error")
+    assert first_cells("Server-sent events", "code", "meaning") == strings_in(
+        "conversations/api/following.py", "BrokenOff"
+    )
 
 
 def test_the_close_codes_are_those_of_the_code() -> None:
@@ -421,7 +425,7 @@ async def test_the_example_of_events_is_what_comes(
         assert shape(json.loads(here["data"])) == shape(json.loads(there["data"]))
         assert here["id"] == str(json.loads(here["data"])["seq"])
         assert there["id"] == str(json.loads(there["data"])["seq"])
-    assert shape(json.loads(error[0]["data"])) == shape(json.loads(events._error("x", "y").removeprefix(b"data: ")))
+    assert shape(json.loads(error[0]["data"])) == shape(json.loads(events.failure("x", "y").removeprefix(b"data: ")))
 
 
 def test_the_calls_of_the_api_are_those_of_the_schema() -> None:
@@ -458,6 +462,7 @@ async def refusals(client: AsyncClient, conversation: Conversation, alices: dict
     yield await post({"text": "x" * 1_000_000})
     yield await post({"text": "More?"})
     yield await post({"text": "Else?"}, **{"Idempotency-Key": KEYS[0]})
+    yield await post({"text": "More?", "parent": KEYS[0]})
     yield await post("", **{"Transfer-Encoding": "chunked"})
     yield await client.post(messages, "text", content_type="text/plain", headers=alices)
     yield await client.put("/api/me/", headers=alices)

@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
 from collections.abc import AsyncIterator
 from uuid import UUID
 
 import orjson
-from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from conversations.access import Access
-from conversations.models import Conversation
+from conversations.api.following import COMMENT, SSE_HEADERS, Beat, follow, seen_by
 from streaming.frames import Piece
 from streaming.hub import get_hub
-from streaming.models import Stream
-from streaming.reader import Gone, Reader
 
-logger = logging.getLogger(__name__)
 RETRY_MS = 1000
-
-
-def seen_by(access: Access, pk: UUID) -> Stream | int:
-    """The stream, if this client may see it, or the HTTP status that says why not."""
-    user = access.user()
-    if user is None:
-        return 401
-    conversations = Conversation.objects.visible_to(user)
-    found = Stream.objects.filter(pk=pk, message__conversation__in=conversations).only("topic", "status", "seq")
-    return found.first() or 404
-
 
 REFUSALS = {
     401: ("not_authenticated", "Authentication credentials were not provided or are not valid."),
@@ -67,50 +49,20 @@ async def events(request: ASGIRequest, pk: UUID) -> HttpResponseBase:
         return refuse(400)
     if "Last-Event-ID" in request.headers and not stream.is_live and int(position) >= stream.seq:
         return HttpResponse(status=204)  # The only answer that ends an EventSource's reconnecting.
-    body = follow(access, pk, stream.topic, int(position))
-    headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
-    return StreamingHttpResponse(body, content_type="text/event-stream", headers=headers)
+    body = _body(access, pk, stream.topic, int(position))
+    return StreamingHttpResponse(body, content_type="text/event-stream", headers=SSE_HEADERS)
 
 
-async def follow(access: Access, stream: UUID, topic: str, after: int) -> AsyncIterator[bytes]:
-    """The events behind `after` up to the `end`. A body that just ends would look finished: errors are said."""
+async def _body(access: Access, stream: UUID, topic: str, after: int) -> AsyncIterator[bytes]:
     yield b"retry: %d\n\n" % RETRY_MS
-    try:
-        async with Reader(topic, only=str(stream)) as reader:
-            await reader.attach({str(stream): after})
-            async for event in _events(reader, access, stream):
-                yield event
-    except Exception:
-        logger.exception("events of stream %s failed", stream)
-        yield _error("internal", "Something went wrong on this server; reconnect.")
-
-
-async def _events(reader: Reader, access: Access, stream: UUID) -> AsyncIterator[bytes]:
-    checked_at = sent_at = time.monotonic()
-    while True:
-        try:
-            async with asyncio.timeout(min(settings.ACCESS_CHECK_S, settings.SSE_HEARTBEAT_S)):
-                item = await reader.next()
-        except TimeoutError:
-            item = None
-        now = time.monotonic()
-        if now - checked_at >= settings.ACCESS_CHECK_S:
-            checked_at = now
-            if isinstance(await get_hub().database().read(seen_by, access, stream), int):
-                yield _error("not_found", "This answer is gone, or no longer yours to see.")
-                return
+    async for item in follow(access, stream, topic, after):
         if isinstance(item, Piece):
-            sent_at = now
             yield item.events
-            if item.ends:
-                return
-        elif isinstance(item, Gone):
-            yield _error("gone", "This answer was deleted.")
-            return
-        elif item is None and now - sent_at >= settings.SSE_HEARTBEAT_S:
-            sent_at = now
-            yield b": still here\n\n"
+        elif isinstance(item, Beat):
+            yield COMMENT
+        else:
+            yield failure(item.code, item.detail)
 
 
-def _error(code: str, detail: str) -> bytes:
+def failure(code: str, detail: str) -> bytes:
     return b"data: %b\n\n" % orjson.dumps({"type": "error", "code": code, "detail": detail})
