@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,6 +58,7 @@ class Warden:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
+        self._telling = threading.Lock()
 
     def watch(self, pid: int, number: int) -> None:
         """Send `pid` the signal `number` when the time comes; 0: it has ended and its pid may be another's."""
@@ -67,13 +69,14 @@ class Warden:
         self._tell(str(folder.absolute()))
 
     def _tell(self, line: str) -> None:
-        if self._process is None:
-            command = [sys.executable, "-S", "-c", WARDEN]
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
-            atexit.register(self._end)
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{line}\n")
-        self._process.stdin.flush()
+        with self._telling:
+            if self._process is None:
+                command = [sys.executable, "-S", "-c", WARDEN]
+                self._process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
+                atexit.register(self._end)
+            assert self._process.stdin is not None
+            self._process.stdin.write(f"{line}\n")
+            self._process.stdin.flush()
 
     def _end(self) -> None:
         assert self._process is not None and self._process.stdin is not None
@@ -121,6 +124,8 @@ class Service:
     def spawn(self) -> None:
         """Start the process, in a group of its own (Ctrl-C is for its parent), without waiting for it."""
         assert not self.alive, f"{self.name} runs already"
+        if self.process is not None:
+            warden.watch(self.process.pid, 0)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -157,9 +162,7 @@ class Service:
     def wait(self, timeout_s: float = STOP_S) -> int:
         """The exit status, once there is one."""
         assert self.process is not None
-        status = self.process.wait(timeout=timeout_s)
-        warden.watch(self.process.pid, 0)
-        return status
+        return self.process.wait(timeout=timeout_s)
 
     def kill(self) -> int:
         self.signal(signal.SIGKILL)
@@ -184,6 +187,8 @@ class Service:
         if self.alive:
             self.resume()
             self.terminate()
+        if self.process is not None:
+            warden.watch(self.process.pid, 0)
 
 
 @dataclass(eq=False)
