@@ -9,6 +9,8 @@ import asyncio
 import logging
 import signal
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from channels.layers import BaseChannelLayer, get_channel_layer
 from django.conf import settings
@@ -47,14 +49,15 @@ class WorkerEngine(Engine):
         await asyncio.wait({run})
 
 
-async def serve(provider: Provider, layer: BaseChannelLayer, stopped: asyncio.Event) -> None:
-    """Take jobs until `stopped`, then hand back what is unfinished."""
+@asynccontextmanager
+async def working(provider: Provider, layer: BaseChannelLayer) -> AsyncIterator[WorkerEngine]:
+    """An engine that takes jobs, and in the end hands back what is unfinished."""
     engine = WorkerEngine(provider, layer)
     engine.start()
     logger.info("worker %s generates up to %d answers at once", engine.worker, settings.STREAM_CONCURRENCY)
     taking = asyncio.create_task(_take_jobs(engine), name="jobs")
     try:
-        await stopped.wait()
+        yield engine
     finally:
         # First no more jobs, then the streams: what is handed back must not come back.
         taking.cancel()
@@ -100,4 +103,5 @@ async def main() -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    await serve(provider_from_settings(), layer, stopped)
+    async with working(provider_from_settings(), layer):
+        await stopped.wait()

@@ -81,7 +81,8 @@ def test_a_public_site_over_https_raises_no_check(settings: Settings) -> None:
     assert found() == {}
 
 
-def test_redis_with_postgresql_raises_no_check(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redis_with_postgresql_raises_no_check(settings: Settings) -> None:
+    settings.ON_POSTGRESQL, settings.STREAM_ENGINE = True, "worker"
     settings.REDIS_URL = "rediss://redis.example.org:6380/1"
     assert found() == {}
 

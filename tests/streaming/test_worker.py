@@ -1,0 +1,129 @@
+"""The scaled-out column's engine: streams come as jobs, workers that end or lose their queue lose no answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import connection, transaction
+
+from conversations.models import Conversation, Message
+from streaming.models import Stream
+from tests.conftest import ended, new_stream, stream_of, until, worker_with
+from tests.scripted import ScriptedProvider
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.scaled]
+
+
+@pytest.fixture(autouse=True)
+def _no_jobs_yet(settings: Any, db: None) -> None:
+    """Flushing leaves Procrastinate's tables alone: Django does not manage them."""
+    settings.STREAM_ENGINE = "worker"
+    settings.STREAM_SWEEP_S = 0.02
+    execute("TRUNCATE procrastinate_jobs, procrastinate_workers CASCADE")
+
+
+def execute(statement: str) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def jobs() -> list[str]:
+    """The streams that jobs wait for."""
+    return [pk for (pk,) in execute("SELECT args->>'stream' FROM procrastinate_jobs WHERE status = 'todo'")]
+
+
+def test_a_prompt_and_its_job_are_stored_together_or_not_at_all(conversation: Conversation) -> None:
+    with transaction.atomic():
+        conversation.ask("Hello?")
+        transaction.set_rollback(True)
+    assert jobs() == []
+    reply = conversation.ask("Hello?")
+    assert jobs() == [str(reply.stream_id)]
+
+
+async def test_a_worker_generates_what_a_job_names(reply: Message) -> None:
+    async with worker_with(ScriptedProvider(["Hel", "lo"])):
+        stream = await ended(stream_of(reply))
+    assert (stream.status, stream.text) == ("done", "Hello")
+
+
+async def test_a_worker_that_ends_hands_its_streams_to_another_at_once(reply: Message, settings: Any) -> None:
+    settings.STREAM_LEASE_S = 600
+    async with worker_with(ScriptedProvider(["Hel", asyncio.Event()])) as first:
+        await until(sync_to_async(lambda: Stream.objects.get().worker == first.worker))
+    assert await sync_to_async(jobs)() == [str(reply.stream_id)]
+    async with worker_with(ScriptedProvider(["Hello"])):
+        stream = await ended(stream_of(reply))
+    assert (stream.text, stream.attempt) == ("Hello", 1)
+
+
+async def test_a_job_too_many_changes_nothing(reply: Message) -> None:
+    from streaming import tasks
+
+    provider = ScriptedProvider(["Hello"])
+    async with worker_with(provider) as worker:
+        await ended(stream_of(reply))
+        await sync_to_async(tasks.defer)([stream_of(reply)])
+        await until(sync_to_async(lambda: not jobs()))
+        await worker.generate(stream_of(reply))
+    assert len(provider.asked) == 1
+
+
+async def test_a_stream_whose_job_is_lost_is_found_by_the_sweep(reply: Message) -> None:
+    await sync_to_async(execute)("TRUNCATE procrastinate_jobs CASCADE")
+    async with worker_with(ScriptedProvider(["Hello"])):
+        assert (await ended(stream_of(reply))).text == "Hello"
+
+
+def test_the_sweep_queues_what_nobody_has_and_nothing_twice(reply: Message) -> None:
+    from streaming import tasks
+
+    held, abandoned = new_stream(), new_stream()
+    Stream.objects.claim(held.pk, "alive", 60)
+    Stream.objects.claim(abandoned.pk, "dead", -1)
+    tasks.defer_abandoned()
+    tasks.defer_abandoned()
+    assert sorted(jobs()) == sorted([str(reply.stream_id), str(abandoned.pk)])
+
+
+async def test_a_stop_ends_a_stream_that_waits_for_a_place(conversation: Conversation, settings: Any) -> None:
+    settings.STREAM_CONCURRENCY = 1
+    async with worker_with(ScriptedProvider(["Hel", asyncio.Event()])):
+        await sync_to_async(conversation.ask)("First?")
+        await until(sync_to_async(lambda: Stream.objects.get().worker != ""))
+        waiting = await sync_to_async(new_stream)()
+        await sync_to_async(Stream.objects.filter(pk=waiting.pk).request_stop)()
+        assert (await ended(waiting.pk)).status == "stopped"
+
+
+async def test_a_worker_that_loses_its_queue_keeps_its_answers_and_takes_jobs_again(
+    reply: Message, conversation: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from streaming import worker as module
+
+    monkeypatch.setattr(module, "RESTART_S", 0.05)
+    gate = asyncio.Event()
+    async with worker_with(ScriptedProvider(["Hel", gate, "lo"], ["Again"])):
+        await until(sync_to_async(lambda: Stream.objects.get().worker != ""))
+        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%%procrastinate%%'"
+        await sync_to_async(execute)(f"{cut} AND pid <> pg_backend_pid() AND datname = current_database()")
+        gate.set()
+        assert (await ended(stream_of(reply))).text == "Hello"
+        second = await sync_to_async(conversation.ask)("And now?")
+        assert (await ended(stream_of(second))).text == "Again"
+
+
+async def test_jobs_of_workers_that_died_are_cleared_away(reply: Message) -> None:
+    def die() -> None:
+        execute("INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() - interval '1 hour')")
+        execute("UPDATE procrastinate_jobs SET status = 'doing', worker_id = (SELECT id FROM procrastinate_workers)")
+
+    await sync_to_async(die)()
+    async with worker_with(ScriptedProvider(["Hello"])):
+        await ended(stream_of(reply))
+        rows = "SELECT 1 FROM procrastinate_jobs WHERE task_name = 'streaming.generate'"
+        await until(sync_to_async(lambda: not execute(rows)))
