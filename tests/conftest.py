@@ -7,11 +7,13 @@ import inspect
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_django
-from asgiref.sync import sync_to_async
-from channels.layers import channel_layers, get_channel_layer
+from asgiref.sync import SyncToAsync, sync_to_async
+from channels.layers import BaseChannelLayer, channel_layers, get_channel_layer
+from django.db import connections
 
 from conversations.models import Conversation, Message, Token, User
 from streaming.engine import Engine
@@ -19,24 +21,53 @@ from streaming.frames import Row
 from streaming.hub import stop_hub
 from streaming.models import Chunk, Entry, Outcome, Stream
 from streaming.providers import Provider
+from tests.columns import COLUMN, SCALED
+
+if TYPE_CHECKING:
+    from streaming.worker import WorkerEngine
 
 DEADLINE_S = 10.0
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Async tests work in several threads, where a test's transaction is not seen: they leave rows or lock SQLite."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is about the other column; refuse async tests in a transaction.
+
+    They work in several threads, where it is not seen: they leave rows or lock SQLite.
+    """
+    other = {"embedded": "scaled", "scaled": "embedded"}[COLUMN]
+    config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker(other)])
+    items[:] = [item for item in items if not item.get_closest_marker(other)]
     for item in items:
         mark = item.get_closest_marker("django_db")
         if mark and inspect.iscoroutinefunction(getattr(item, "obj", None)) and not mark.kwargs.get("transaction"):
             raise pytest.UsageError(f"{item.nodeid}: an async test needs django_db(transaction=True)")
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
+    """PostgreSQL drops no database that somebody is connected to: all have to let go of it before."""
+    yield
+    with django_db_blocker.unblock():
+        # The thread in which asgiref runs what async tests ask of the database; those of hubs and engines have ended.
+        SyncToAsync.single_thread_executor.submit(connections.close_all).result()
+
+
 @pytest.fixture(autouse=True)
-def _own_layer() -> Iterator[None]:
+def _own_layer(settings: pytest_django.Settings) -> Iterator[None]:
     """No test hears another's broadcasts."""
+    if SCALED:
+        config = settings.CHANNEL_LAYERS["default"]["CONFIG"] | {"prefix": uuid.uuid4().hex}
+        settings.CHANNEL_LAYERS = {"default": settings.CHANNEL_LAYERS["default"] | {"CONFIG": config}}
     channel_layers.backends.clear()
     yield
     channel_layers.backends.clear()
+
+
+@pytest.fixture
+def layer() -> BaseChannelLayer:
+    found = get_channel_layer()
+    assert found is not None
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -153,6 +184,17 @@ async def engine_with(provider: Provider) -> AsyncIterator[Engine]:
         yield engine
     finally:
         await engine.stop()
+
+
+@asynccontextmanager
+async def worker_with(provider: Provider) -> AsyncIterator[WorkerEngine]:
+    """A running worker on this loop (scaled column only)."""
+    from streaming.worker import working
+
+    layer = get_channel_layer()
+    assert layer is not None
+    async with working(provider, layer) as engine:
+        yield engine
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ itself, so that the servers which tests start inherit it.
 
 import os
 import re
-import tempfile
 from pathlib import Path
+
+from tests import columns
 
 SETTINGS = Path(__file__).resolve().parent.parent / "chatsite/settings.py"
 
@@ -17,12 +18,9 @@ for name in list(os.environ):
     if name in read or name.startswith("OPENAI_"):
         del os.environ[name]
 os.environ["ENV_FILE"] = os.devnull
-# The test database is made beside this one, which is never made: a place of its own lets two runs go on at once.
-home = tempfile.TemporaryDirectory(prefix="chatsite-tests-")
-os.environ["DATABASE_URL"] = f"sqlite:///{home.name}/site.sqlite3"
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+columns.begin()
 
 
 def pytest_unconfigure() -> None:
-    """Delete what SQLite leaves beside the test database, too."""
-    home.cleanup()
+    columns.end()

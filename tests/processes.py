@@ -1,4 +1,7 @@
-"""The real server and the model server as processes of their own, on free ports of 127.0.0.1, ended with their test."""
+"""The real site and the model server as processes of their own, on free ports of 127.0.0.1, ended with their test.
+
+A site is one process in the embedded column, a web process and a worker in the scaled one (tests/columns.py).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import json
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -16,7 +18,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import httpx
 import psutil
@@ -24,9 +26,9 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from streaming.frames import Row, fold
+from tests.columns import ROOT, SCALED, store_of
 from tests.follower import Follower
 
-ROOT = Path(__file__).resolve().parent.parent
 START_S = 20
 DAPHNE = ("daphne", "-b", "127.0.0.1", "-p")
 UVICORN = ("uvicorn", "--no-access-log", "--ws-per-message-deflate", "false", "--port")
@@ -52,14 +54,16 @@ def model_server(for_s: int = 120, port: int = 0) -> Iterator[str]:
 
 @dataclass
 class Server:
-    """A site, with the web server given, on a database file of its own. `start` after `kill` is the same site again."""
+    """A site with the web server given; whoever has the same `home` shares its data. `start` after `kill` is the same
+    site again."""
 
     home: Path
     model_url: str
     settings: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
     web: tuple[str, ...] = DAPHNE
+    process: subprocess.Popen[bytes] | None = None
+    worker: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -67,9 +71,9 @@ class Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        return os.environ | {
-            "DATABASE_URL": f"sqlite:///{self.home / 'site.sqlite3'}",
-            "REDIS_URL": "",
+        return {
+            **os.environ,
+            **store_of(self.home).environment,
             "OPENAI_BASE_URL": self.model_url,
             "OPENAI_API_KEY": "test-key",
             "LLM_MODELS": "test-model",
@@ -92,50 +96,60 @@ class Server:
         return (self.home / "server.log").read_text(errors="replace")
 
     def stored(self, stream: str, column: str) -> Any:
-        """A column of a stream's row, read from the database file behind the server's back."""
-        with closing(sqlite3.connect(self.home / "site.sqlite3")) as database:
-            where = UUID(stream).hex
-            (value,) = database.execute(f"select {column} from streaming_stream where id = ?", [where]).fetchone()
-        return value
+        """A column of a stream's row, read from the database behind the server's back."""
+        return store_of(self.home).stored(stream, column)
 
     def start(self) -> None:
-        """Start the server and wait until it answers."""
-        command = [sys.executable, "-m", *self.web, str(self.port), "chatsite.asgi:application"]
-        with (self.home / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
+        """Start the processes and wait until the site is ready: it serves, and somebody generates."""
+        self.process = self._spawn("-m", *self.web, str(self.port), "chatsite.asgi:application")
+        if SCALED:
+            self.start_worker()
         deadline = time.monotonic() + START_S
-        while not self._answers():
+        while not self._is_ready():
             assert self.process.poll() is None and time.monotonic() < deadline, self.log
             time.sleep(0.05)
 
-    def _answers(self) -> bool:
+    def start_worker(self) -> None:
+        self.worker = self._spawn("manage.py", "worker")
+
+    def _spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, *arguments]
+        with (self.home / "server.log").open("ab") as log:
+            return subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
+
+    def _is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/login/", timeout=5).status_code == 200
+            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
         except httpx.TransportError:
             return False
 
     @property
     def observed(self) -> psutil.Process:
-        """The server's process, to see what it uses."""
+        """The web process, to see what it uses."""
         assert self.process is not None
         return psutil.Process(self.process.pid)
+
+    @property
+    def writer(self) -> psutil.Process:
+        """The process that generates."""
+        return psutil.Process(self.worker.pid) if self.worker else self.observed
 
     def kill(self) -> None:
         """kill -9: nothing of it runs on."""
         self._end(signal.SIGKILL)
 
     def terminate(self) -> int:
-        """SIGTERM, and the exit status."""
+        """SIGTERM, and the exit status: the worst, if there are several."""
         return self._end(signal.SIGTERM)
 
     def _end(self, number: int) -> int:
-        assert self.process is not None
-        self.process.send_signal(number)
-        return self.process.wait(timeout=START_S)
+        processes = [process for process in (self.process, self.worker) if process is not None]
+        for process in processes:
+            process.send_signal(number)
+        return max((process.wait(timeout=START_S) for process in processes), key=abs)
 
     def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.kill()
+        self.kill()
 
 
 @contextmanager
@@ -147,12 +161,14 @@ def server(home: Path, model_url: str, **settings: str) -> Iterator[Server]:
 
 @contextmanager
 def running(site: Server) -> Iterator[Server]:
-    site.manage("migrate", "-v0")
+    store = store_of(site.home)
+    store.make()
     try:
         site.start()
         yield site
     finally:
         site.stop()
+        store.drop()
 
 
 class Client:
