@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from django.conf import settings
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter, ValidationError
 
 ATTACH_STREAMS = 1000
 
@@ -25,21 +25,37 @@ class Attach(Command):
     since: UUID | None = None
 
 
+def storable(text: str) -> str:
+    if not text.strip():
+        raise ValueError("the prompt is empty")
+    if len(text) > settings.PROMPT_MAX_CHARS:
+        raise ValueError(f"the prompt is longer than {settings.PROMPT_MAX_CHARS} characters")
+    if "\0" in text:
+        raise ValueError("the prompt has a NUL character")
+    return text
+
+
+Prompt = Annotated[str, AfterValidator(storable)]
+
+
 class Ask(Command):
     type: Literal["ask"]
-    text: str
+    text: Prompt
+    key: UUID
+    parent: UUID | None = None
+
+
+class Edit(Command):
+    type: Literal["edit"]
+    message: UUID
+    text: Prompt
     key: UUID
 
-    @field_validator("text")
-    @classmethod
-    def storable(cls, text: str) -> str:
-        if not text.strip():
-            raise ValueError("the prompt is empty")
-        if len(text) > settings.PROMPT_MAX_CHARS:
-            raise ValueError(f"the prompt is longer than {settings.PROMPT_MAX_CHARS} characters")
-        if "\0" in text:
-            raise ValueError("the prompt has a NUL character")
-        return text
+
+class Regenerate(Command):
+    type: Literal["regenerate"]
+    message: UUID
+    key: UUID
 
 
 class Stop(Command):
@@ -53,11 +69,12 @@ class Ack(Command):
     seq: NonNegativeInt
 
 
-AnyCommand = Annotated[Attach | Ask | Stop | Ack, Field(discriminator="type")]
-_adapter: TypeAdapter[Attach | Ask | Stop | Ack] = TypeAdapter(AnyCommand)
+Asking = Ask | Edit | Regenerate
+AnyCommand = Attach | Asking | Stop | Ack
+_adapter: TypeAdapter[AnyCommand] = TypeAdapter(Annotated[AnyCommand, Field(discriminator="type")])
 
 
-def parse(text: str | None) -> Attach | Ask | Stop | Ack:
+def parse(text: str | None) -> AnyCommand:
     """The command in a frame's text; BadFrame with the first thing wrong with it."""
     if text is None:
         raise BadFrame("Frames are JSON text, not bytes.")

@@ -17,8 +17,8 @@ from django.http import HttpRequest
 
 from conversations.access import Access
 from conversations.api.throttles import PROMPTS, wait_s
-from conversations.commands import Ack, Ask, Attach, BadFrame, Stop, parse
-from conversations.models import Conversation, Refused, User
+from conversations.commands import Ack, Ask, Asking, Attach, BadFrame, Edit, Stop, parse
+from conversations.models import Conversation, Message, Refused, User
 from streaming.frames import Piece, encode
 from streaming.hub import get_hub
 from streaming.reader import Gone, Item, Opened, Reader
@@ -63,14 +63,20 @@ class ConversationConsumer(AsyncWebsocketConsumer):
 
     async def _permitted(self) -> bool:
         """Whether the client may still see the conversation; if not, it is told why and the connection closed."""
-        found = await get_hub().database().read(self.access.conversation, self.pk)
+        found = await get_hub().database().read(self._find)
         if isinstance(found, Conversation):
             self.conversation = found
+            self.pk = found.pk
             return True
         self.open = False
         self._end_tasks()
-        await self.close(FORBIDDEN if found is None else NOT_FOUND)
+        await self.close(found)
         return False
+
+    def _find(self) -> Conversation | int:
+        """The conversation, or the code to close with."""
+        found = self.access.conversation(self.pk)
+        return found if isinstance(found, Conversation) else FORBIDDEN if found is None else NOT_FOUND
 
     async def _watch(self) -> None:
         while self.open:
@@ -98,15 +104,15 @@ class ConversationConsumer(AsyncWebsocketConsumer):
             await self._permitted()
         except DatabaseError:
             logger.exception("%s could not be obeyed on %s", command.type, self.pk)
-            about = {"key": str(command.key)} if isinstance(command, Ask) else {}
+            about = {"key": str(command.key)} if isinstance(command, Asking) else {}
             await self._refuse("unavailable", "The server cannot do this at the moment. Try again.", **about)
 
-    async def _obey(self, command: Attach | Ask | Stop) -> None:
+    async def _obey(self, command: Attach | Asking | Stop) -> None:
         if isinstance(command, Attach):
             await self._attach(command)
         elif self.reader is None:
             await self._refuse("attach_first", "The first frame on a connection is attach.")
-        elif isinstance(command, Ask):
+        elif isinstance(command, Asking):
             await self._ask(command, self.reader)
         elif not await database_sync_to_async(self.conversation.stop)(command.stream):
             await self._refuse("unknown_stream", "This conversation has no such answer.")
@@ -119,20 +125,27 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         self.reader = await self.readers.enter_async_context(Reader(self.conversation.topic))
         self.tasks.append(asyncio.create_task(self._forward(self.reader, command), name=f"forward {self.pk}"))
 
-    async def _ask(self, command: Ask, reader: Reader) -> None:
+    async def _ask(self, command: Asking, reader: Reader) -> None:
         wait = await database_sync_to_async(self._wait_s)(command.key)
         if wait is not None:
             detail = f"Too many prompts. Expected available in {math.ceil(wait)} seconds."
             await self._refuse("throttled", detail, key=str(command.key))
             return
         try:
-            reply = await database_sync_to_async(self.conversation.ask)(command.text, command.key)
+            reply = await database_sync_to_async(self._reply_to)(command)
         except Refused as refused:
             await self._refuse(refused.code, refused.detail, key=str(command.key))
             return
         stream = str(reply.stream_id)
         if not reader.follow_new(stream):
             await self._send_turn(stream)
+
+    def _reply_to(self, command: Asking) -> Message:
+        if isinstance(command, Ask):
+            return self.conversation.ask(command.text, command.key, command.parent)
+        if isinstance(command, Edit):
+            return self.conversation.edit(command.message, command.text, command.key)
+        return self.conversation.regenerate(command.message, command.key)
 
     def _wait_s(self, key: UUID) -> float | None:
         """None, or the seconds until the owner, who alone may ask, may ask again."""

@@ -18,7 +18,7 @@ from rest_framework.views import exception_handler
 from conversations.api.parsers import BodyTooLarge
 from conversations.models import Refused
 
-REFUSED = {"key_reused": HTTPStatus.UNPROCESSABLE_ENTITY}
+REFUSED = {"key_reused": HTTPStatus.UNPROCESSABLE_ENTITY, "unknown_message": HTTPStatus.NOT_FOUND}
 NOT_ABOUT_A_FIELD = "non_field_errors"
 
 

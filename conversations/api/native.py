@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
 from uuid import UUID
@@ -26,6 +27,7 @@ from conversations.api.serializers import (
     ChunksOutput,
     ConversationInput,
     ConversationOutput,
+    EditInput,
     MessageOutput,
     PromptInput,
     StreamOutput,
@@ -60,6 +62,9 @@ class View(APIView):
     def conversation(self, pk: UUID) -> Conversation:
         return get_object_or_404(Conversation.objects.visible_to(self.request.user), pk=pk)
 
+    def conversation_with(self, message: UUID) -> Conversation:
+        return get_object_or_404(Conversation.objects.visible_to(self.request.user), messages=message)
+
     def stream(self, pk: UUID) -> Stream:
         mine = Conversation.objects.visible_to(self.request.user).streams()
         return get_object_or_404(mine.defer("request"), pk=pk)
@@ -70,9 +75,23 @@ class ListView(View):
     pagination_class: type[Pages]
     output: type[BaseSerializer[Any]]
 
-    def page(self, rows: QuerySet[Any]) -> Response:
+    def page(self, rows: QuerySet[Any], **context: Any) -> Response:
         pages = self.pagination_class()
-        return pages.get_paginated_response(self.output(pages.paginate_queryset(rows, self.request), many=True).data)
+        found = pages.paginate_queryset(rows, self.request)
+        return pages.get_paginated_response(self.output(found, many=True, context=context).data)
+
+
+# A view that asks the model for something.
+class AskingView(View):
+    def turn(self, found: Conversation, ask: Callable[[UUID | None], Message]) -> Response:
+        key = idempotency_key(self.request)
+        if not found.knows(key):
+            throttles.check(self.request, throttles.PROMPTS)
+        reply = ask(key)
+        if reply.repeated:
+            return Response(TurnOutput(reply).data, headers={"Idempotent-Replayed": "true"})
+        reply = Message.objects.select_related("parent", "stream").get(pk=reply.pk)
+        return Response(TurnOutput(reply).data, status=HTTPStatus.CREATED)
 
 
 class Visitors(View):
@@ -131,14 +150,15 @@ class OneConversation(View):
         return Response(status=HTTPStatus.NO_CONTENT)
 
 
-class Messages(ListView):
+class Messages(ListView, AskingView):
     pagination_class = Pages
     output = MessageOutput
 
-    @operation("The messages, oldest first", {200: MessageOutput(many=True)}, refuses=(400, 404))
+    @operation("The messages of the chosen branch, oldest first", {200: MessageOutput(many=True)}, refuses=(400, 404))
     def get(self, request: Request, pk: UUID) -> Response:
-        found = Message.objects.filter(conversation=self.conversation(pk))
-        return self.page(found.select_related("stream").defer("stream__request"))
+        tree = self.conversation(pk).tree()
+        found = Message.objects.filter(pk__in=tree.path(tree.leaf))
+        return self.page(found.select_related("stream").defer("stream__request"), tree=tree)
 
     @operation(
         "Ask, which starts the stream of an answer",
@@ -149,19 +169,45 @@ class Messages(ListView):
     )
     def post(self, request: Request, pk: UUID) -> Response:
         found = self.conversation(pk)
-        key = idempotency_key(request)
-        text = valid(PromptInput, request.data)["text"]
-        if not found.knows(key):
-            throttles.check(request, throttles.PROMPTS)
-        reply = found.ask(text, key)
-        if reply.repeated:
-            return Response(TurnOutput(reply).data, headers={"Idempotent-Replayed": "true"})
-        reply = Message.objects.select_related("parent", "stream").get(pk=reply.pk)
-        return Response(TurnOutput(reply).data, status=HTTPStatus.CREATED)
+        said = valid(PromptInput, request.data)
+        return self.turn(found, lambda key: found.ask(said["text"], key, said.get("parent")))
 
     @operation("Clear a conversation: delete its messages", {204: None}, refuses=(404,))
     def delete(self, request: Request, pk: UUID) -> Response:
         self.conversation(pk).clear()
+        return Response(status=HTTPStatus.NO_CONTENT)
+
+
+class Regenerate(AskingView):
+    @operation(
+        "Answer a prompt, or that of a reply, once more",
+        {201: TurnOutput, 200: TurnOutput},
+        refuses=(400, 404, 409, 422, 429),
+        parameters=[KEY_HEADER],
+    )
+    def post(self, request: Request, pk: UUID) -> Response:
+        found = self.conversation_with(pk)
+        return self.turn(found, lambda key: found.regenerate(pk, key))
+
+
+class Edit(AskingView):
+    @operation(
+        "Ask something else in the place of a prompt",
+        {201: TurnOutput, 200: TurnOutput},
+        takes=EditInput,
+        refuses=(400, 404, 409, 413, 415, 422, 429),
+        parameters=[KEY_HEADER],
+    )
+    def post(self, request: Request, pk: UUID) -> Response:
+        found = self.conversation_with(pk)
+        text = valid(EditInput, request.data)["text"]
+        return self.turn(found, lambda key: found.edit(pk, text, key))
+
+
+class Choose(View):
+    @operation("Choose the branch of a message", {204: None}, refuses=(404,))
+    def post(self, request: Request, pk: UUID) -> Response:
+        self.conversation_with(pk).choose(pk)
         return Response(status=HTTPStatus.NO_CONTENT)
 
 

@@ -70,8 +70,14 @@ class ConversationInput(Input):
         return model
 
 
-class PromptInput(Input):
+class EditInput(Input):
     text = Text(validators=[not_blank, prompt_sized])
+
+
+class PromptInput(EditInput):
+    parent = serializers.UUIDField(  # type: ignore[assignment]
+        required=False, allow_null=True, help_text="The reply it follows; if left out, the last of the chosen branch."
+    )
 
 
 class ChunksInput(serializers.Serializer[Any]):
@@ -147,9 +153,15 @@ class MessageOutput(serializers.Serializer[Message]):
     stream = serializers.UUIDField(allow_null=True, help_text="The stream of a reply.")
     status = serializers.ChoiceField(Status.choices)
     seq = serializers.IntegerField(help_text="The position in the stream's log up to which `text` is complete.")
-    key = serializers.UUIDField(allow_null=True, help_text="The idempotency key of a prompt.")
+    key = serializers.UUIDField(allow_null=True, help_text="The idempotency key it was asked with.")
+    branches = serializers.ListField(
+        child=serializers.UUIDField(), help_text="The messages that may stand in its place, with itself, oldest first."
+    )
 
     def to_representation(self, instance: Message) -> dict[str, Any]:
+        if tree := self.context.get("tree"):
+            # Known for a whole list at once; by itself each message would look for its own.
+            instance.branches = tree.branches(instance.pk)
         return instance.describe()
 
 

@@ -81,6 +81,9 @@ ACCESS = [
     Access("get", "conversations/<uuid:pk>/messages/", 200, 404),
     Access("post", "conversations/<uuid:pk>/messages/", 409, 404, body='{"text": "More?"}'),
     Access("delete", "conversations/<uuid:pk>/messages/", 204, 404),
+    Access("post", "messages/<uuid:pk>/regenerate/", 409, 404),
+    Access("post", "messages/<uuid:pk>/edit/", 409, 404, body='{"text": "Else?"}'),
+    Access("post", "messages/<uuid:pk>/choose/", 204, 404),
     Access("get", "streams/<uuid:pk>/", 200, 404),
     Access("get", "streams/<uuid:pk>/chunks/", 200, 404),
     Access("post", "streams/<uuid:pk>/stop/", 200, 404),
@@ -104,7 +107,9 @@ def test_every_documented_operation_is_in_the_access_table(schema: dict[str, Any
 
 
 def send(client: Client, call: Access, stream: Stream) -> int:
-    target = stream.pk if call.route.startswith("streams") else Message.objects.get(stream=stream).conversation_id
+    reply = Message.objects.get(stream=stream)
+    targets = {"streams": stream.pk, "messages": reply.parent_id, "conversations": reply.conversation_id}
+    target = targets.get(call.route.split("/")[0])
     path = "/api/" + call.route.replace("<uuid:pk>", str(target))
     return int(client.generic(call.method.upper(), path, call.body, content_type=JSON).status_code)
 
@@ -277,10 +282,10 @@ def test_lists_take_as_many_queries_for_many_rows_as_for_few(
     Conversation.objects.bulk_create(Conversation(owner=alice) for _ in range(count))
     with django_assert_num_queries(3):  # session, user, conversations
         at_alices.get("/api/conversations/")
-    with django_assert_num_queries(4):  # session, user, conversation, messages
+    with django_assert_num_queries(5):  # session, user, conversation, its branches, messages
         at_alices.get(messages_of(conversation))
     ask(at_alices, conversation)
-    with django_assert_num_queries(5):  # and the rows of the one answer under way
+    with django_assert_num_queries(6):  # and the rows of the one answer under way
         at_alices.get(f"{messages_of(conversation)}?limit=100")
 
 

@@ -283,9 +283,9 @@ def test_a_conversation_deleted_meanwhile_is_not_found(
 ) -> None:
     ask = Conversation.ask
 
-    def too_late(self: Conversation, text: str, key: uuid.UUID | None = None) -> Message:
+    def too_late(self: Conversation, *arguments: Any) -> Message:
         Conversation.objects.all().delete()
-        return ask(self, text, key)
+        return ask(self, *arguments)
 
     monkeypatch.setattr(Conversation, "ask", too_late)
     assert refusal(write(at_alices, "ask", conversation, '{"text": "Hello"}')) == (404, "not_found")

@@ -1,0 +1,23 @@
+"""What a program may ask for beside the text of a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """For one answer: another model, instructions in place of the system prompt, and parameters of the model's server.
+
+    `context` is what was said elsewhere before the prompt, as the model is sent it; it stays part of the conversation.
+    """
+
+    model: str = ""
+    instructions: str = ""
+    context: tuple[dict[str, str], ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+PLAIN = Wish()
