@@ -29,7 +29,9 @@ from tests import servers
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMN = os.environ.setdefault("COLUMN", "embedded")
-SCALED = {"embedded": False, "scaled": True}[COLUMN]
+if COLUMN not in ("embedded", "scaled"):
+    sys.exit(f"COLUMN is {COLUMN!r}; it must be embedded or scaled")
+SCALED = COLUMN == "scaled"
 # With pytest-xdist, several processes run the tests of one column on the same two servers.
 RUNNER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 RUNNERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))

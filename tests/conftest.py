@@ -14,6 +14,7 @@ import pytest_django
 from asgiref.sync import SyncToAsync, sync_to_async
 from channels.layers import BaseChannelLayer, channel_layers, get_channel_layer
 from django.db import connections
+from django.test import override_settings
 
 from conversations.models import Conversation, Message, Token, User
 from streaming.engine import Engine
@@ -175,15 +176,16 @@ async def ended(stream: uuid.UUID) -> Stream:
 
 @asynccontextmanager
 async def engine_with(provider: Provider) -> AsyncIterator[Engine]:
-    """A running engine on this loop."""
+    """A running engine on this loop, which is told of prompts in either column."""
     layer = get_channel_layer()
     assert layer is not None
     engine = Engine(provider, layer)
-    engine.start()
-    try:
-        yield engine
-    finally:
-        await engine.stop()
+    with override_settings(STREAM_ENGINE="process"):
+        engine.start()
+        try:
+            yield engine
+        finally:
+            await engine.stop()
 
 
 @asynccontextmanager

@@ -5,9 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from channels.layers import BaseChannelLayer
 from django.conf import settings
+from django.db import connection
 
 from chatsite.settings import BASE_DIR
+from streaming.layers import LocalChannelLayer
 
 
 def test_what_a_developer_has_set_does_not_reach_the_tests(tmp_path: Path) -> None:
@@ -21,6 +25,25 @@ def test_what_a_developer_has_set_does_not_reach_the_tests(tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_tests_know_no_model_server_and_no_redis() -> None:
+def test_the_tests_know_no_model_server() -> None:
     assert (settings.OPENAI_API_KEY, settings.OPENAI_BASE_URL, settings.LLM_MODELS) == ("", "", ["demo"])
-    assert settings.REDIS_URL == ""
+
+
+@pytest.mark.embedded
+def test_the_embedded_column_is_one_process_with_a_file(layer: BaseChannelLayer) -> None:
+    assert (connection.vendor, type(layer), settings.STREAM_ENGINE) == ("sqlite", LocalChannelLayer, "process")
+
+
+@pytest.mark.scaled
+def test_the_scaled_column_is_postgresql_redis_and_workers(layer: BaseChannelLayer) -> None:
+    assert (connection.vendor, type(layer).__name__) == ("postgresql", "RedisPubSubChannelLayer")
+    assert settings.STREAM_ENGINE == "worker"
+
+
+def test_a_column_that_there_is_not_is_refused() -> None:
+    command = [sys.executable, "-c", "import tests.columns"]
+    done = subprocess.run(
+        command, cwd=BASE_DIR, env=os.environ | {"COLUMN": "middle"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "COLUMN is 'middle'; it must be embedded or scaled" in done.stderr

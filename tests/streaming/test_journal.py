@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from channels.layers import get_channel_layer
+from channels.layers import BaseChannelLayer
 from django.db import OperationalError
 
 from streaming.background import DatabaseThread
 from streaming.frames import ROW_CHARS
 from streaming.journal import Journal, LeaseLost, Log
-from streaming.layers import LocalChannelLayer
 from streaming.models import Chunk, Outcome, Stream, StreamQuerySet
 from tests.conftest import DEADLINE_S, new_stream
 
@@ -35,10 +34,8 @@ class Desk:
 
 
 @pytest.fixture
-async def desk() -> AsyncIterator[Desk]:
+async def desk(layer: BaseChannelLayer) -> AsyncIterator[Desk]:
     writer = DatabaseThread("journal")
-    layer = get_channel_layer()
-    assert layer is not None
     journal = Journal(writer, layer)
     journal.start()
     yield Desk(journal)
@@ -56,18 +53,18 @@ async def committed(log: Log) -> None:
 
 
 @pytest.fixture
-def told(monkeypatch: Any) -> list[tuple[int, int]]:
+def told(layer: BaseChannelLayer, monkeypatch: Any) -> list[tuple[int, int]]:
     """For each message with rows: the last seq it tells of, and the last seq in the database at that moment."""
     found: list[tuple[int, int]] = []
-    send = LocalChannelLayer.group_send
+    send = layer.group_send
 
-    async def spy(self: LocalChannelLayer, group: str, message: dict[str, Any]) -> None:
+    async def spy(group: str, message: dict[str, Any]) -> None:
         if message["rows"]:
             seqs = await sync_to_async(Chunk.objects.last_seqs)([message["stream"]])
             found.append((message["rows"][-1][0], max(seqs.values(), default=0)))
-        await send(self, group, message)
+        await send(group, message)
 
-    monkeypatch.setattr(LocalChannelLayer, "group_send", spy)
+    monkeypatch.setattr(layer, "group_send", spy)
     return found
 
 
@@ -184,15 +181,17 @@ async def test_one_row_that_the_database_refuses_does_not_take_the_others(desk: 
 
 
 @pytest.mark.parametrize("hangs", [False, True])
-async def test_a_layer_that_fails_or_hangs_does_not_hold_up_the_log(desk: Desk, monkeypatch: Any, hangs: bool) -> None:
+async def test_a_layer_that_fails_or_hangs_does_not_hold_up_the_log(
+    desk: Desk, layer: BaseChannelLayer, monkeypatch: Any, hangs: bool
+) -> None:
     monkeypatch.setattr("streaming.journal.BROADCAST_S", 0.05)
 
-    async def broken(self: Any, group: str, message: Any) -> None:
+    async def broken(group: str, message: Any) -> None:
         if hangs:
             await asyncio.Event().wait()
         raise ConnectionError("Redis is away")
 
-    monkeypatch.setattr(LocalChannelLayer, "group_send", broken)
+    monkeypatch.setattr(layer, "group_send", broken)
     log = await desk.log()
     for word in "abc":
         log.say("text", word)

@@ -213,7 +213,7 @@ async def test_an_end_that_one_reader_found_in_the_database_reaches_the_others(t
 async def test_a_gap_is_read_from_the_database_once_for_all_readers(theatre: Theatre, monkeypatch: Any) -> None:
     for _ in range(10):
         await theatre.attach(0)
-        await theatre.pull(*theatre.readers[-1], 1)
+        await theatre.pull(*theatre.readers[-1], 1, 0.02)
     reads: list[Any] = []
     page = type(Chunk.objects.all()).page
 
@@ -415,10 +415,10 @@ async def test_one_who_joins_while_another_subscribes_waits_for_the_subscription
 
 async def test_two_that_join_at_the_same_moment_both_hear(theatre: Theatre) -> None:
     await asyncio.gather(*(theatre.attach(0) for _ in range(20)))
+    await asyncio.gather(*(theatre.pull(*reading, 1) for reading in theatre.readers))  # From here on messages tell.
     await theatre.commit([("text", "x"), ("end", "")], "deliver", Outcome("done"))
-    for reader, follower in theatre.readers:
-        await theatre.pull(reader, follower, 5)
-        assert follower.streams[str(theatre.stream.pk)].text == "x"
+    await asyncio.gather(*(theatre.pull(*reading, 1, DEADLINE_S) for reading in theatre.readers))
+    assert [follower.streams[str(theatre.stream.pk)].text for _, follower in theatre.readers] == ["x"] * 20
 
 
 async def test_a_client_that_acknowledges_is_not_sent_more_than_its_budget(theatre: Theatre, settings: Any) -> None:
