@@ -105,6 +105,8 @@ try:
     STREAM_CONCURRENCY = env.int("STREAM_CONCURRENCY", 200)
     STREAM_PENDING_BYTES = env.int("STREAM_PENDING_BYTES", 1_000_000)
     STREAM_PROGRESS_S = env.float("STREAM_PROGRESS_S", 1)
+    JOURNAL_FREE_PER_S = env.int("JOURNAL_FREE_PER_S", 6000)
+    JOURNAL_WINDOW_S = env.float("JOURNAL_WINDOW_S", 0.1)
     HUB_TICK_S = env.float("HUB_TICK_S", 1)
     HUB_RECENT_BYTES = env.int("HUB_RECENT_BYTES", 128_000)
     READER_PAGE_BYTES = env.int("READER_PAGE_BYTES", 256_000)
@@ -134,6 +136,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "django_htmx",
     "chatsite",
     "streaming",
     "conversations",
@@ -170,8 +173,8 @@ ASGI_APPLICATION = "chatsite.asgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
     "default": {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-        "CONFIG": {"hosts": [REDIS_URL]},
+        "BACKEND": "streaming.layers.RedisChannelLayer",
+        "CONFIG": {"hosts": REDIS_URL.split(",")},
     }
     if REDIS_URL
     else {"BACKEND": "streaming.layers.LocalChannelLayer"},
@@ -179,7 +182,7 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
-        "LOCATION": REDIS_URL,
+        "LOCATION": REDIS_URL.split(",")[0],
         # What is counted there must not hold anybody up when it hangs.
         "OPTIONS": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5},
     }

@@ -6,13 +6,24 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.contrib.auth import get_user
 from django.http import HttpRequest, parse_cookie
+from django.shortcuts import get_object_or_404
 
 from conversations.models import Conversation, Token, User
+
+
+def person(request: HttpRequest) -> User:
+    """The signed-in user of a request that has one."""
+    return cast(User, request.user)
+
+
+def owned(request: HttpRequest, pk: uuid.UUID) -> Conversation:
+    """The conversation, if it is theirs who ask; 404 otherwise."""
+    return get_object_or_404(Conversation.objects.visible_to(request.user), pk=pk)
 
 
 def bearer_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
@@ -38,6 +49,14 @@ class Access:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         cookies = "; ".join(value.decode("latin1") for name, value in headers if name == b"cookie")
         return cls(bearer_of(headers), parse_cookie(cookies).get(settings.SESSION_COOKIE_NAME, ""))
+
+    @classmethod
+    def of_request(cls, request: HttpRequest) -> Access:
+        """The same of a request that has passed Django's middleware."""
+        authorization = request.headers.get("authorization", "").encode("latin1", "replace")
+        return cls(
+            bearer_of([(b"authorization", authorization)]), request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")
+        )
 
     def user(self) -> User | None:
         """Whose credentials these are, if they are still good."""

@@ -12,11 +12,17 @@ from django.contrib.auth.forms import UserCreationForm
 from conversations.models import Conversation, User
 
 
+def offered() -> list[tuple[str, str]]:
+    """The models one can choose from, the site's default first."""
+    return [(name, name) for name in settings.LLM_MODELS]
+
+
 class PromptForm(forms.Form):
     """A prompt with the idempotency key its form was rendered with; `status` is what the page answers with."""
 
     text = forms.CharField(strip=False, required=False)
     key = forms.UUIDField(required=False)
+    model = forms.ChoiceField(choices=offered, required=False)
 
     status = 200
 
@@ -60,6 +66,23 @@ class TitleForm(forms.ModelForm[Conversation]):
     class Meta:
         model = Conversation
         fields = ("title",)
+
+
+class SetupForm(forms.ModelForm[Conversation]):
+    """Which of the site's models answers in a conversation, and what it is told before everything else."""
+
+    model = forms.ChoiceField(choices=offered, required=False)
+    system_prompt = forms.CharField(strip=False, required=False)
+
+    class Meta:
+        model = Conversation
+        fields = ("model", "system_prompt")
+
+    def clean_system_prompt(self) -> str:
+        text: str = self.cleaned_data["system_prompt"].replace("\r\n", "\n")
+        if len(text) > settings.PROMPT_MAX_CHARS:
+            raise forms.ValidationError(f"Instructions have at most {settings.PROMPT_MAX_CHARS:,} characters.")
+        return text
 
 
 class SignupForm(UserCreationForm[User]):

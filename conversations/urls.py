@@ -1,7 +1,9 @@
+"""The addresses of the pages."""
+
 from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, path
 
-from conversations import views
+from conversations import keeping, sharing, shelf, views
 
 urlpatterns: list[URLPattern] = [
     path("", views.home, name="home"),
@@ -11,7 +13,16 @@ urlpatterns: list[URLPattern] = [
     path("visitor/", views.visitor, name="visitor"),
     path("c/<uuid:pk>/", views.conversation, name="conversation"),
     path("c/<uuid:pk>/stop/", views.stop, name="stop"),
-    path("c/<uuid:pk>/rename/", views.rename, name="rename"),
-    path("c/<uuid:pk>/clear/", views.clear, name="clear"),
-    path("c/<uuid:pk>/delete/", views.delete, name="delete"),
+    path("c/<uuid:pk>/rename/", keeping.rename, name="rename"),
+    path("c/<uuid:pk>/setup/", keeping.setup, name="setup"),
+    path("c/<uuid:pk>/clear/", keeping.clear, name="clear"),
+    path("c/<uuid:pk>/delete/", keeping.delete, name="delete"),
+    path("c/<uuid:pk>/restore/", keeping.restore, name="restore"),
+    path("c/<uuid:pk>/export.md", keeping.download, {"kind": "md"}, name="export"),
+    path("c/<uuid:pk>/export.json", keeping.download, {"kind": "json"}, name="export"),
+    path("c/<uuid:pk>/share/", sharing.share, name="share"),
+    path("c/<uuid:pk>/revoke/", sharing.revoke, name="revoke"),
+    path("share/<str:secret>/", sharing.shared, name="shared"),
+    path("chats/", shelf.chats, name="chats"),
+    path("search/", shelf.search, name="search"),
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import ceil
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -14,18 +15,19 @@ from django.contrib.auth import views as auth_views
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import AuthenticationForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST
 
+from conversations.access import owned, person
 from conversations.api.throttles import LOGINS, PROMPTS, VISITORS, wait_s
-from conversations.forms import PromptForm, SignupForm, TitleForm
+from conversations.forms import PromptForm, SignupForm
 from conversations.models import Conversation, Message, Refused, User
+from conversations.sharing import share_url
+from conversations.shelf import page
 from streaming import engine
 from streaming.models import Stream
-
-SIDEBAR_LENGTH = 200
 
 
 @require_http_methods(["GET", "POST"])
@@ -33,9 +35,8 @@ def home(request: HttpRequest) -> HttpResponse:
     """The landing page for strangers, the first prompt of a new conversation for users."""
     if not request.user.is_authenticated:
         return render(request, "conversations/landing.html")
-    user = person(request)
     form = PromptForm(request.POST or None)
-    if request.method == "POST" and (reply := asked(request, form, lambda *ask: Conversation.begin(user, *ask))):
+    if request.method == "POST" and (reply := asked(request, form, partial(begin, request, form))):
         return redirect("conversation", reply.conversation_id)
     demo = not (settings.OPENAI_API_KEY or settings.OPENAI_BASE_URL)
     return page(request, "conversations/new.html", status=form.status, form=form, demo=demo)
@@ -52,6 +53,7 @@ def conversation(request: HttpRequest, pk: UUID) -> HttpResponse:
     turns = [(message, message.describe()) for message in found.turns()]
     live = any(said["status"] in ("pending", "streaming") for _, said in turns)
     context = {"conversation": found, "turns": turns, "live": live, "form": form}
+    context |= {"share_url": share_url(request, found)}
     return page(request, "conversations/conversation.html", status=form.status, **context)
 
 
@@ -61,33 +63,6 @@ def stop(request: HttpRequest, pk: UUID) -> HttpResponse:
     Stream.objects.filter(topic=owned(request, pk).topic).request_stop()
     engine.wake()
     return redirect("conversation", pk)
-
-
-@login_required
-@require_POST
-def rename(request: HttpRequest, pk: UUID) -> HttpResponse:
-    form = TitleForm(request.POST, instance=owned(request, pk))
-    if form.is_valid():
-        form.save()
-    else:
-        messages.error(request, "A title has at most 200 characters.")
-    return redirect("conversation", pk)
-
-
-@login_required
-@require_POST
-def clear(request: HttpRequest, pk: UUID) -> HttpResponse:
-    owned(request, pk).clear()
-    messages.success(request, "Cleared.")
-    return redirect("conversation", pk)
-
-
-@login_required
-@require_POST
-def delete(request: HttpRequest, pk: UUID) -> HttpResponse:
-    owned(request, pk).remove()
-    messages.success(request, "The conversation is deleted.")
-    return redirect("home")
 
 
 @require_POST
@@ -155,13 +130,8 @@ def onward(request: HttpRequest) -> HttpResponseRedirect:
     return HttpResponseRedirect(wanted(request) or reverse("home"))
 
 
-def person(request: HttpRequest) -> User:
-    """The signed-in user of a request that has one."""
-    return cast(User, request.user)
-
-
-def owned(request: HttpRequest, pk: UUID) -> Conversation:
-    return get_object_or_404(Conversation.objects.visible_to(request.user), pk=pk)
+def begin(request: HttpRequest, form: PromptForm, text: str, key: UUID | None) -> Message:
+    return Conversation.begin(person(request), text, key, form.cleaned_data["model"])
 
 
 def asked(request: HttpRequest, form: PromptForm, ask: Callable[[str, UUID | None], Message]) -> Message | None:
@@ -177,12 +147,3 @@ def asked(request: HttpRequest, form: PromptForm, ask: Callable[[str, UUID | Non
     except Refused as refused:
         form.refuse(409, refused.detail)
         return None
-
-
-def page(request: HttpRequest, template: str, *, status: int, **context: Any) -> HttpResponse:
-    """A page with the sidebar of the person's conversations, newest first; `answering` holds those being answered."""
-    listed = list(Conversation.objects.visible_to(request.user)[:SIDEBAR_LENGTH])
-    topics = {each.topic: each.pk for each in listed}
-    live = Stream.objects.live().filter(topic__in=topics).values_list("topic", flat=True)
-    context |= {"limit": settings.PROMPT_MAX_CHARS, "listed": listed, "answering": {topics[topic] for topic in live}}
-    return render(request, template, context, status=status)

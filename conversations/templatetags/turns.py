@@ -1,6 +1,7 @@
 """How stored text becomes page text: the one place between a message and its HTML (static/js/reply.js mirrors it)."""
 
 from django import template
+from django.conf import settings
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
@@ -22,6 +23,13 @@ def note(stream: Stream) -> str:
     """Which note stands under a reply (templates/conversations/_note.html): its status, or why a done one is short."""
     cut = stream.status == Status.DONE and stream.finish_reason in CUT
     return stream.finish_reason if cut else stream.status
+
+
+@register.simple_tag
+def models() -> list[str]:
+    """The models one can choose from."""
+    offered: list[str] = settings.LLM_MODELS
+    return offered
 
 
 @register.simple_tag

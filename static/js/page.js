@@ -22,4 +22,46 @@ document.addEventListener(
   true,
 );
 
+// The list of chats asks for its newer self (htmx). Unseen it need not ask; seen again it must not wait.
+const chats = () => document.getElementById("chats");
+const refresh = () => document.hidden || chats()?.dispatchEvent(new Event("refresh"));
+
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.target.id === "chats" && document.hidden) event.preventDefault();
+});
+document.addEventListener("visibilitychange", refresh);
+document.addEventListener("turned", refresh); // A turn began or ended here.
+addEventListener("pageshow", (event) => event.persisted && refresh());
+
+// A title that was changed elsewhere comes with the list.
+document.addEventListener("htmx:oobAfterSwap", ({ detail: { target } }) => {
+  if (target.id === "conversation-title") document.dispatchEvent(new Event("titled"));
+});
+
+document.addEventListener("click", ({ target }) => {
+  const field = document.getElementById(target.dataset?.copy);
+  if (!field) return;
+  field.select();
+  navigator.clipboard?.writeText(field.value).then(() => (target.textContent = "Copied"));
+});
+
+// In the search: Escape gives the list back and stops no answer; the arrows walk through what is found.
+const search = document.getElementById("search");
+search?.form.parentElement.addEventListener("keydown", (event) => {
+  const links = [search, ...search.form.parentElement.querySelectorAll(":is(.hits, #chats) a")].filter((each) => each.offsetParent);
+  const at = links.indexOf(event.target);
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (at >= 0 && step && links[at + step]) links[at + step].focus();
+  else if (event.key === "Escape" && search.value) clear();
+  else return;
+  event.preventDefault();
+  event.stopPropagation();
+});
+
+function clear() {
+  search.value = "";
+  search.dispatchEvent(new Event("search"));
+  search.focus();
+}
+
 document.querySelector("form[data-log-out]")?.addEventListener("submit", forgetAll);

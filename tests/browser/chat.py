@@ -12,7 +12,15 @@ from playwright.sync_api import BrowserContext, Page, expect
 from tests.processes import directive
 
 PASSWORD = "tall blue tulips"
-EXPECTED = ("Failed to load resource", "WebSocket connection to")
+# The last four are htmx's words for a request that was not answered, or was refused.
+EXPECTED = (
+    "Failed to load resource",
+    "WebSocket connection to",
+    "htmx:afterRequest",
+    "htmx:sendError",
+    "htmx:timeout",
+    "Response Status Error Code",
+)
 
 
 class Chat:
@@ -111,6 +119,7 @@ class Person:
         page.goto("/")
         page.get_by_role("button", name="Start chatting").click()
         expect(page.locator("#prompt")).to_be_visible()
+        page.wait_for_load_state()
         return Chat(page)
 
     def signs_up(self) -> tuple[Chat, str]:

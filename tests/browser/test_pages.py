@@ -262,9 +262,8 @@ def test_a_conversation_deleted_elsewhere_is_said_to_be_gone(new_person: People)
     first.connects()
     second = person.opens(first.page.url)
     second.page.get_by_label("This conversation").click()
-    second.page.get_by_text("Delete…").click()
-    second.page.get_by_role("button", name="Yes, delete the conversation").click()
-    expect(second.page.get_by_text("The conversation is deleted.")).to_be_visible()
+    second.page.get_by_role("button", name="Delete").click()
+    expect(second.page.get_by_text("is deleted.")).to_be_visible()
     first.page.evaluate("dispatchEvent(new Event('online'))")
     expect(first.page.get_by_text("This conversation is gone")).to_be_visible()
 
@@ -276,8 +275,7 @@ def test_a_conversation_deleted_in_mid_answer_keeps_the_other_tab(new_person: Pe
     first.begins()
     second = person.opens(first.page.url)
     second.page.get_by_label("This conversation").click()
-    second.page.get_by_text("Delete…").click()
-    second.page.get_by_role("button", name="Yes, delete the conversation").click()
+    second.page.get_by_role("button", name="Delete").click()
     expect(first.page.get_by_text("This conversation is gone")).to_be_visible()
     assert first.text
 
