@@ -9,7 +9,7 @@ PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3 python
 INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test check lint format lock clean
+.PHONY: help run cluster install test check lint format lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -18,6 +18,9 @@ run: $(VENV)/.run ## Install what is missing, migrate, serve on http://127.0.0.1
 	$(PY) manage.py migrate --noinput
 	@echo "Chatsite: http://$(HOST):$(PORT)/ (Ctrl-C ends it)"
 	@exec $(PY) -m daphne -b $(HOST) -p $(PORT) chatsite.asgi:application
+
+cluster: $(VENV)/.dev ## Run the site scaled out: PostgreSQL, Redis, two web processes, two workers (PORT=8080 takes 8080 and 8081)
+	@PORT=$(PORT) exec $(PY) -m tests.cluster
 
 install: $(VENV)/.run ## Only install what the site needs into .venv
 

@@ -30,7 +30,7 @@ import psycopg
 import redis as redis_client
 
 ROOT = Path(__file__).resolve().parent.parent
-START_S = 30.0
+START_S = 60.0
 STOP_S = 20.0
 WARDEN = """
 import os, shutil, signal, sys, time

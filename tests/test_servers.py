@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import psutil
 import psycopg
@@ -27,6 +28,14 @@ def ended(process: psutil.Process) -> bool:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def wait_for(condition: Callable[[], bool], deadline_s: float = 10) -> None:
+    """Ask again and again until `condition` holds; fails at the deadline."""
+    deadline = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_postgres_keeps_its_port_and_data_when_it_is_killed_and_started_again() -> None:
@@ -55,7 +64,4 @@ def test_servers_end_with_a_parent_that_is_killed() -> None:
         assert len(servers) == 2
         assert all(server.is_running() for server in servers)
         parent.kill()
-    deadline = time.monotonic() + 10
-    while not all(ended(server) for server in servers):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: all(ended(server) for server in servers))
