@@ -8,6 +8,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("readyz", health.readyz),
     path("admin/", admin.site.urls),
     path("api/", include("conversations.api.urls")),
+    path("ai/", include("conversations.api.aisdk")),
     path("", include("conversations.urls")),
 ]
 

@@ -99,6 +99,10 @@ class Server:
         """A column of a stream's row, read from the database behind the server's back."""
         return store_of(self.home).stored(stream, column)
 
+    def is_locked(self) -> bool:
+        """Whether somebody is in the midst of writing."""
+        return store_of(self.home).is_locked()
+
     def start(self) -> None:
         """Start the processes and wait until the site is ready: it serves, and somebody generates."""
         self.process = self._spawn("-m", *self.web, str(self.port), "chatsite.asgi:application")
@@ -199,6 +203,11 @@ class Client:
 
     def stream(self, stream: str) -> dict[str, Any]:
         found: dict[str, Any] = self.http.get(f"/streams/{stream}/").raise_for_status().json()
+        return found
+
+    def messages(self, conversation: str) -> list[dict[str, Any]]:
+        page = self.http.get(f"/conversations/{conversation}/messages/").raise_for_status()
+        found: list[dict[str, Any]] = page.json()["results"]
         return found
 
     def text_at(self, stream: str, seq: int) -> str:
