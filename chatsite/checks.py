@@ -79,7 +79,7 @@ def model_server() -> Found:
 def redis() -> Found:
     if not settings.REDIS_URL:
         return
-    if urlsplit(settings.REDIS_URL).scheme not in {"redis", "rediss", "unix"}:
+    if any(urlsplit(url).scheme not in {"redis", "rediss", "unix"} for url in settings.REDIS_URL.split(",")):
         yield checks.Error("REDIS_URL does not begin with redis://, rediss:// or unix://.", id="chatsite.E006")
     if not settings.ON_POSTGRESQL:
         yield checks.Warning(

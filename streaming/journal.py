@@ -1,7 +1,8 @@
 """The one way into the log: a group commit of every stream's pending words, and only then their broadcast.
 
 The commit clocks itself: whatever is said while one commit runs is merged into the next, one row per stream and kind.
-The only module that calls `group_send`. A broadcast that fails or is lost is no loss: hubs heal from the database.
+Only when so much is said that this alone would fill the process does it wait a moment first, to merge more.
+The only module that broadcasts. A broadcast that fails or is lost is no loss: hubs heal from the database.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from django.db import InterfaceError, OperationalError
 
 from streaming.background import DatabaseThread, forever
 from streaming.frames import END, RESTART, ROW_CHARS, SPOKEN, Row
+from streaming.layers import group_send_all
 from streaming.models import Entry, Outcome, Stream
 
 logger = logging.getLogger(__name__)
 BROADCAST_S = 1.0
+LOAD_S = 0.5
 COMMIT_RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -171,6 +174,27 @@ class Progress:
         }
 
 
+class Load:
+    """How many deltas a second are said, and how long to wait for more of them before a commit."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._count = 0
+        self._per_s = 0.0
+
+    def count(self) -> None:
+        self._count += 1
+
+    def window_s(self) -> float:
+        """Nothing up to JOURNAL_FREE_PER_S deltas a second; the longest window from five times as many on."""
+        now = time.monotonic()
+        if (elapsed_s := now - self._since) >= LOAD_S:
+            self._per_s = self._count / elapsed_s
+            self._since, self._count = now, 0
+        excess = self._per_s / settings.JOURNAL_FREE_PER_S - 1
+        return float(settings.JOURNAL_WINDOW_S * min(max(excess, 0) / 4, 1))
+
+
 class Journal:
     """Commits what the logs of this process hold, all in one transaction, on the writer thread; then broadcasts."""
 
@@ -179,16 +203,23 @@ class Journal:
         self._layer = layer
         self._dirty: dict[Log, None] = {}
         self._woken = asyncio.Event()
+        self._load = Load()
         self._publishing: asyncio.Task[None] | None = None
         self._stepping = asyncio.Lock()
         self._loop: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._loop = asyncio.create_task(forever(self.step, self._woken.wait), name="journal")
+        self._loop = asyncio.create_task(forever(self.step, self._pause), name="journal")
+
+    async def _pause(self) -> None:
+        await self._woken.wait()
+        if window_s := self._load.window_s():
+            await asyncio.sleep(window_s)
 
     def mark(self, log: Log) -> None:
         """`log` has something to commit, or is new and to be announced."""
         self._dirty[log] = None
+        self._load.count()
         self._woken.set()
 
     async def step(self) -> None:
@@ -241,10 +272,7 @@ class Journal:
     async def _broadcast(self, messages: list[dict[str, Any]]) -> None:
         try:
             async with asyncio.timeout(BROADCAST_S):
-                sends = (self._layer.group_send(message["topic"], message) for message in messages)
-                failures = [result for result in await asyncio.gather(*sends, return_exceptions=True) if result]
-                if failures:
-                    raise failures[0]
+                await group_send_all(self._layer, [(message["topic"], message) for message in messages])
         except Exception:
             logger.warning("broadcast of %d messages failed; hubs will read the database", len(messages), exc_info=True)
 

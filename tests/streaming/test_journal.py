@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,9 +13,11 @@ from asgiref.sync import sync_to_async
 from channels.layers import BaseChannelLayer
 from django.db import OperationalError
 
+from streaming import journal as journal_module
 from streaming.background import DatabaseThread
 from streaming.frames import ROW_CHARS
-from streaming.journal import Journal, LeaseLost, Log
+from streaming.journal import Journal, LeaseLost, Load, Log
+from streaming.layers import group_send_all
 from streaming.models import Chunk, Outcome, Stream, StreamQuerySet
 from tests.conftest import DEADLINE_S, new_stream
 
@@ -53,18 +56,17 @@ async def committed(log: Log) -> None:
 
 
 @pytest.fixture
-def told(layer: BaseChannelLayer, monkeypatch: Any) -> list[tuple[int, int]]:
+def told(monkeypatch: Any) -> list[tuple[int, int]]:
     """For each message with rows: the last seq it tells of, and the last seq in the database at that moment."""
     found: list[tuple[int, int]] = []
-    send = layer.group_send
 
-    async def spy(group: str, message: dict[str, Any]) -> None:
-        if message["rows"]:
-            seqs = await sync_to_async(Chunk.objects.last_seqs)([message["stream"]])
-            found.append((message["rows"][-1][0], max(seqs.values(), default=0)))
-        await send(group, message)
+    async def spy(layer: BaseChannelLayer, messages: list[tuple[str, dict[str, Any]]]) -> None:
+        told = [message for _, message in messages if message["rows"]]
+        seqs = await sync_to_async(Chunk.objects.last_seqs)([uuid.UUID(message["stream"]) for message in told])
+        found.extend((message["rows"][-1][0], seqs.get(uuid.UUID(message["stream"]), 0)) for message in told)
+        await group_send_all(layer, messages)
 
-    monkeypatch.setattr(layer, "group_send", spy)
+    monkeypatch.setattr(journal_module, "group_send_all", spy)
     return found
 
 
@@ -181,17 +183,15 @@ async def test_one_row_that_the_database_refuses_does_not_take_the_others(desk: 
 
 
 @pytest.mark.parametrize("hangs", [False, True])
-async def test_a_layer_that_fails_or_hangs_does_not_hold_up_the_log(
-    desk: Desk, layer: BaseChannelLayer, monkeypatch: Any, hangs: bool
-) -> None:
+async def test_a_layer_that_fails_or_hangs_does_not_hold_up_the_log(desk: Desk, monkeypatch: Any, hangs: bool) -> None:
     monkeypatch.setattr("streaming.journal.BROADCAST_S", 0.05)
 
-    async def broken(group: str, message: Any) -> None:
+    async def broken(*args: Any) -> None:
         if hangs:
             await asyncio.Event().wait()
         raise ConnectionError("Redis is away")
 
-    monkeypatch.setattr(layer, "group_send", broken)
+    monkeypatch.setattr(journal_module, "group_send_all", broken)
     log = await desk.log()
     for word in "abc":
         log.say("text", word)
@@ -227,3 +227,36 @@ async def test_a_log_that_lost_its_lease_refuses_words(desk: Desk) -> None:
     with pytest.raises(LeaseLost):
         log.say("text", "later")
     assert await stored(log) == []
+
+
+class Clock:
+    """Time that stands still until a test moves it."""
+
+    now_s = 100.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@pytest.mark.parametrize(("per_s", "window_s"), [(1, 0), (1000, 0), (3000, 0.05), (5000, 0.1), (50_000, 0.1)])
+def test_only_under_load_is_there_a_wait_before_a_commit_and_it_is_bounded(
+    monkeypatch: Any, settings: Any, per_s: int, window_s: float
+) -> None:
+    settings.JOURNAL_FREE_PER_S, settings.JOURNAL_WINDOW_S = 1000, 0.1
+    clock = Clock()
+    monkeypatch.setattr(journal_module, "time", clock)
+    load = Load()
+    for _ in range(per_s):
+        load.count()
+    clock.now_s += 1
+    assert load.window_s() == pytest.approx(window_s)
+
+
+async def test_what_is_said_within_a_window_is_one_row(desk: Desk, monkeypatch: Any) -> None:
+    monkeypatch.setattr(Load, "window_s", lambda _: 0.05)
+    log = await desk.log()
+    for word in "abc":
+        log.say("text", word)
+        await asyncio.sleep(0)
+    await committed(log)
+    assert await stored(log) == ["abc"]
