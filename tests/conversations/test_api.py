@@ -22,7 +22,7 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from conversations.api import urls
+from conversations.api import aisdk, urls
 from conversations.models import Conversation, Message, Token, User
 from streaming import engine
 from streaming.frames import Row
@@ -70,6 +70,9 @@ class Access:
     body: str = "{}"
 
 
+AISDK_PROMPT = """
+{"id": "<conversation>", "messages": [{"id": "new", "role": "user", "parts": [{"type": "text", "text": "More?"}]}]}
+"""
 ACCESS = [
     Access("post", "visitors/", 201, 201, 201, 201),
     Access("get", "me/", 200, 200),
@@ -81,6 +84,9 @@ ACCESS = [
     Access("get", "conversations/<uuid:pk>/messages/", 200, 404),
     Access("post", "conversations/<uuid:pk>/messages/", 409, 404, body='{"text": "More?"}'),
     Access("delete", "conversations/<uuid:pk>/messages/", 204, 404),
+    Access("post", "conversations/<uuid:pk>/share/", 200, 404),
+    Access("delete", "conversations/<uuid:pk>/share/", 204, 404),
+    Access("get", "conversations/<uuid:pk>/export/", 200, 404),
     Access("post", "messages/<uuid:pk>/regenerate/", 409, 404),
     Access("post", "messages/<uuid:pk>/edit/", 409, 404, body='{"text": "Else?"}'),
     Access("post", "messages/<uuid:pk>/choose/", 204, 404),
@@ -90,28 +96,40 @@ ACCESS = [
     Access("get", "schema/", 200, 200, 200, 200),
     Access("get", "docs/", 200, 200, 200, 200),
     Access("get", "", 404, 404, 404, 404),
+    Access("post", "/ai/chat", 409, 404, body=AISDK_PROMPT),
+    Access("get", "/ai/chat/<str:chat>/stream", 200, 404),
+    Access("post", "/ai/chat/<str:chat>/stop", 204, 404),
 ]
+SURFACES = {"ai/": aisdk}
 ASYNC = {"streams/<uuid:pk>/events/"}  # The tests of the readers are its tests.
 CALLS = pytest.mark.parametrize("call", ACCESS, ids=lambda call: f"{call.method} {call.route or 'anything else'}")
 
 
 def test_every_route_of_the_api_is_in_the_access_table() -> None:
     routes = {str(pattern.pattern) for pattern in urls.urlpatterns}
+    routes |= {f"/{prefix}{pattern.pattern}" for prefix, there in SURFACES.items() for pattern in there.urlpatterns}
     assert routes == {call.route for call in ACCESS} | ASYNC
 
 
 def test_every_documented_operation_is_in_the_access_table(schema: dict[str, Any]) -> None:
     documented = {(method, path) for path, methods in schema["paths"].items() for method in methods}
-    tested = {(call.method, "/api/" + call.route.replace("<uuid:pk>", "{id}")) for call in ACCESS}
+    tested = {(call.method, address(call).replace("<uuid:pk>", "{id}")) for call in ACCESS}
     assert documented - tested == {("get", "/api/streams/{id}/events/")}
+
+
+def address(call: Access) -> str:
+    """Its route from the root: those of this API lie under /api/, those of other surfaces say where."""
+    return call.route if call.route.startswith("/") else f"/api/{call.route}"
 
 
 def send(client: Client, call: Access, stream: Stream) -> int:
     reply = Message.objects.get(stream=stream)
     targets = {"streams": stream.pk, "messages": reply.parent_id, "conversations": reply.conversation_id}
     target = targets.get(call.route.split("/")[0])
-    path = "/api/" + call.route.replace("<uuid:pk>", str(target))
-    return int(client.generic(call.method.upper(), path, call.body, content_type=JSON).status_code)
+    chat = str(reply.conversation_id)
+    path = address(call).replace("<uuid:pk>", str(target)).replace("<str:chat>", chat)
+    body = call.body.replace("<conversation>", chat)
+    return int(client.generic(call.method.upper(), path, body, content_type=JSON).status_code)
 
 
 @CALLS
