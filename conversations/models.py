@@ -95,6 +95,10 @@ class Conversation(models.Model):
         return 0 if since is None else max(0.0, settings.UNDO_S - since.total_seconds())
 
     @property
+    def shared(self) -> bool:
+        return self.share is not None
+
+    @property
     def answering_model(self) -> str:
         """The chosen model, as long as the site offers it."""
         return self.model if self.model in settings.LLM_MODELS else settings.LLM_MODELS[0]

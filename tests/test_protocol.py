@@ -345,6 +345,7 @@ def first_cells(heading: str, *header: str) -> set[str]:
 
 def test_the_codes_of_refusals_are_all_there() -> None:
     refused = strings_in("conversations/consumers.py", "_refuse") | strings_in("conversations/models.py", "Refused")
+    refused |= strings_in("conversations/spectators.py", "_refuse")
     assert first_cells("`error`", "code", "meaning") == refused
 
 

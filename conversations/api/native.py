@@ -38,6 +38,7 @@ from conversations.api.serializers import (
     valid,
 )
 from conversations.models import Conversation, Message, Token, User
+from conversations.search import matching
 from streaming import engine
 from streaming.models import Chunk, Stream
 
@@ -118,9 +119,16 @@ class Conversations(ListView):
     pagination_class = NewestFirst
     output = ConversationOutput
 
-    @operation("My conversations, newest first", {200: ConversationOutput(many=True)}, refuses=(400,))
+    @operation(
+        "My conversations, newest first",
+        {200: ConversationOutput(many=True)},
+        refuses=(400,),
+        parameters=[OpenApiParameter("search", str, description="Only those in whose title or messages this is said.")],
+    )
     def get(self, request: Request) -> Response:
-        return self.page(Conversation.objects.visible_to(request.user))
+        mine = Conversation.objects.visible_to(request.user)
+        sought = request.query_params.get("search", "").strip()
+        return self.page(matching(mine, sought) if sought else mine)
 
     @operation("Begin a conversation", {201: ConversationOutput}, takes=ConversationInput, refuses=(400, 413, 415))
     def post(self, request: Request) -> Response:

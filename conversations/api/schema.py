@@ -57,7 +57,7 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
 
 
 def operation(
-    summary: str, gives: dict[int, Any], *, takes: Any = None, refuses: tuple[int, ...] = (), **more: Any
+    summary: str, gives: dict[Any, Any], *, takes: Any = None, refuses: tuple[int, ...] = (), **more: Any
 ) -> Callable[[View], View]:
     """Describe one method of a view: what it takes and gives, and the statuses it refuses with in the one shape."""
     refusals = (*(() if more.get("auth") == [] else ANYWHERE), *refuses)

@@ -80,6 +80,14 @@ class PromptInput(EditInput):
     )
 
 
+# Not declared as a class, in which `as` could not be a name.
+ExportInput = type(
+    "ExportInput",
+    (serializers.Serializer,),
+    {"as": serializers.ChoiceField(["json", "markdown"], default="json")},
+)
+
+
 class ChunksInput(serializers.Serializer[Any]):
     after = serializers.IntegerField(
         min_value=0, max_value=LAST_SEQ, default=0, help_text="The position behind which to begin."
@@ -132,13 +140,18 @@ class VisitorOutput(serializers.Serializer[Any]):
     user = UserOutput()
 
 
+class ShareOutput(serializers.Serializer[Any]):
+    url = serializers.URLField(help_text="Of the page that whoever has it may read.")
+
+
 class ConversationOutput(serializers.ModelSerializer[Conversation]):
+    shared = serializers.BooleanField(read_only=True, help_text="Whether it has an address that others may read.")
     created_at = Moment(read_only=True)
     updated_at = Moment(read_only=True)
 
     class Meta:
         model = Conversation
-        fields = ("id", "title", "model", "system_prompt", "created_at", "updated_at")
+        fields = ("id", "title", "model", "system_prompt", "shared", "created_at", "updated_at")
         read_only_fields = fields
 
 
