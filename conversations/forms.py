@@ -23,6 +23,7 @@ class PromptForm(forms.Form):
     text = forms.CharField(strip=False, required=False)
     key = forms.UUIDField(required=False)
     model = forms.ChoiceField(choices=offered, required=False)
+    parent = forms.UUIDField(required=False)
 
     status = 200
 
@@ -60,6 +61,12 @@ class PromptForm(forms.Form):
     @property
     def problems(self) -> list[str]:
         return [str(problem) for problems in self.errors.values() for problem in problems]
+
+
+class BranchForm(forms.Form):
+    """Which message is to be chosen, or answered once more."""
+
+    message = forms.UUIDField()
 
 
 class TitleForm(forms.ModelForm[Conversation]):

@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, path
 
-from conversations import keeping, sharing, shelf, views
+from conversations import branching, keeping, sharing, shelf, views
 
 urlpatterns: list[URLPattern] = [
     path("", views.home, name="home"),
@@ -13,6 +13,8 @@ urlpatterns: list[URLPattern] = [
     path("visitor/", views.visitor, name="visitor"),
     path("c/<uuid:pk>/", views.conversation, name="conversation"),
     path("c/<uuid:pk>/stop/", views.stop, name="stop"),
+    path("c/<uuid:pk>/regenerate/", branching.regenerate, name="regenerate"),
+    path("c/<uuid:pk>/choose/", branching.choose, name="choose"),
     path("c/<uuid:pk>/rename/", keeping.rename, name="rename"),
     path("c/<uuid:pk>/setup/", keeping.setup, name="setup"),
     path("c/<uuid:pk>/clear/", keeping.clear, name="clear"),

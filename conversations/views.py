@@ -48,11 +48,11 @@ def conversation(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Everything said so far; POST asks, for those without JavaScript."""
     found = owned(request, pk)
     form = PromptForm(request.POST or None)
-    if request.method == "POST" and asked(request, form, found.ask):
+    if request.method == "POST" and asked(request, form, partial(ask, found, form)):
         return redirect("conversation", pk)
     turns = [(message, message.describe()) for message in found.turns()]
     live = any(said["status"] in ("pending", "streaming") for _, said in turns)
-    context = {"conversation": found, "turns": turns, "live": live, "form": form}
+    context = {"conversation": found, "turns": turns, "live": live, "form": form, "mine": True}
     context |= {"share_url": share_url(request, found)}
     return page(request, "conversations/conversation.html", status=form.status, **context)
 
@@ -128,6 +128,10 @@ def wanted(request: HttpRequest) -> str:
 
 def onward(request: HttpRequest) -> HttpResponseRedirect:
     return HttpResponseRedirect(wanted(request) or reverse("home"))
+
+
+def ask(found: Conversation, form: PromptForm, text: str, key: UUID | None) -> Message:
+    return found.ask(text, key, form.cleaned_data["parent"])
 
 
 def begin(request: HttpRequest, form: PromptForm, text: str, key: UUID | None) -> Message:

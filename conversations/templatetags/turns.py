@@ -1,5 +1,7 @@
 """How stored text becomes page text: the one place between a message and its HTML (static/js/reply.js mirrors it)."""
 
+from typing import Any
+
 from django import template
 from django.conf import settings
 from django.utils.html import escape
@@ -30,6 +32,15 @@ def models() -> list[str]:
     """The models one can choose from."""
     offered: list[str] = settings.LLM_MODELS
     return offered
+
+
+@register.simple_tag
+def place(said: dict[str, Any] | None) -> dict[str, Any]:
+    """Which of the messages in its place one is, and the ids of its neighbours; alone in a template for the script."""
+    branches = said["branches"] if said else [""]
+    at = branches.index(said["id"]) if said else 0
+    before, after = "" if at == 0 else branches[at - 1], "".join(branches[at + 1 : at + 2])
+    return {"at": at + 1, "of": len(branches), "before": before, "after": after}
 
 
 @register.simple_tag

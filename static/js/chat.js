@@ -1,17 +1,18 @@
 // The page of a conversation for its owner: what the thread shows, and the commands of whoever sits before it.
 
-import { Composer } from "./composer.js";
+import { Composer, sendsOnEnter } from "./composer.js";
 import { promptElement } from "./reply.js";
 import { keep, kept } from "./store.js";
 import { announce, Thread } from "./thread.js";
 
+const BUSY = "An answer is still being written. Wait for its end or stop it first.";
 const $ = (selector) => document.querySelector(selector);
 
 const id = $("#main").dataset.conversation;
 const list = $("#messages");
 const outbox = $("#outbox");
 const composer = new Composer($("#composer"), `draft:${id}`);
-let asked = JSON.parse(kept(`asked:${id}`) || "null"); // {text, key}: sent, and not yet seen as a turn
+let asked = JSON.parse(kept(`asked:${id}`) || "null"); // The frame that was sent, and not yet seen as a turn.
 let stopping = null; // the stream whose end was asked for
 
 if (kept("draft:new") === list.querySelector(".prompt .body")?.textContent) keep("draft:new", "");
@@ -19,11 +20,11 @@ if (asked && list.querySelector(`[data-key="${asked.key}"]`)) settle();
 
 const thread = new Thread(`/ws/conversations/${id}/`, {
   opened() {
-    if (asked) thread.connection.send({ type: "ask", ...asked });
+    if (asked) thread.connection.send(asked);
     if (stopping) thread.connection.send({ type: "stop", stream: stopping });
   },
-  turn({ prompt }) {
-    if (asked && prompt.key === asked.key) settle();
+  turn({ prompt, reply }) {
+    if ([prompt.key, reply.key].includes(asked?.key)) settle();
   },
   ended(reply) {
     if (stopping === reply.state.stream) stopping = null;
@@ -36,23 +37,33 @@ const thread = new Thread(`/ws/conversations/${id}/`, {
 function refused({ code, detail, key }) {
   const mine = asked && (key === asked.key || code === "bad_frame");
   if (mine) {
-    const { text } = asked;
+    const { text = "" } = asked;
     settle();
-    if (composer.text !== text) composer.text = composer.text ? `${text}\n\n${composer.text}` : text;
+    if (composer.text !== text) composer.text = [text, composer.text].filter(Boolean).join("\n\n");
   }
-  if (mine || code !== "unknown_stream") composer.say(detail);
+  if (code === "unknown_message") location.reload(); // What is shown here was cleared elsewhere.
+  else if (mine || code !== "unknown_stream") composer.say(detail);
 }
 
-// A prompt is on its way until its turn is on the page; over a lost connection or a reload it goes again with its key.
-function ask(text) {
-  asked = { text, key: uuid() };
+// What is asked for is on its way until its turn is on the page; over a lost connection or a reload it goes again with its
+// key. False if it has to wait.
+function ask(frame) {
+  if (asked || thread.live) {
+    composer.say(asked ? "The last message is still on its way." : BUSY);
+    return false;
+  }
+  asked = { ...frame, key: uuid() };
   keep(`asked:${id}`, JSON.stringify(asked));
-  composer.text = "";
+  composer.say("");
   composer.focus();
   showOutbox();
-  thread.connection.send({ type: "ask", ...asked });
+  thread.connection.send(asked);
   thread.follow.stick();
+  return true;
 }
+
+const prompt = (text) => ask({ type: "ask", text, parent: idOf(list.lastElementChild) });
+const idOf = (message) => message?.id.replace("message-", "") ?? null;
 
 function settle() {
   asked = null;
@@ -62,7 +73,7 @@ function settle() {
 
 function showOutbox() {
   outbox.replaceChildren();
-  if (asked) outbox.append(promptElement({ id: "", ...asked }));
+  if (asked?.text) outbox.append(promptElement({ id: "", ...asked }));
   composer.form.classList.toggle("sending", Boolean(asked));
 }
 
@@ -70,12 +81,23 @@ function stop() {
   const reply = thread.live;
   if (!reply) return;
   stopping = reply.state.stream;
+  pause(false);
   composer.focus();
-  if (!thread.connection.send({ type: "stop", stream: stopping })) {
-    const form = $("#stop-form");
-    fetch(form.action, { method: "POST", body: new FormData(form), redirect: "manual" }).catch(() => {});
-  }
+  if (!thread.connection.send({ type: "stop", stream: stopping })) post($("#stop-form")).catch(() => {});
   showLive();
+}
+
+function pause(paused) {
+  const button = $("#pause");
+  button.setAttribute("aria-pressed", paused);
+  button.title = paused ? "Go on here" : "Pause here; the answer goes on";
+  if (thread.paused !== paused) thread.pause(paused);
+}
+
+// The page that a form leads to.
+async function post(form, button) {
+  const answer = await fetch(form.action, { method: "POST", body: new FormData(form, button) });
+  return answer.ok ? answer.text() : Promise.reject(answer);
 }
 
 // It may be changed elsewhere.
@@ -88,42 +110,70 @@ function showLive() {
   composer.form.classList.toggle("answering", Boolean(live));
   composer.box.placeholder = live ? "You can send when the answer ends" : "Ask anything";
   composer.form.classList.toggle("stopping", Boolean(live && stopping));
+  if (!live) pause(false);
   $(`.conversation-list [data-conversation="${id}"]`)?.toggleAttribute("data-live", Boolean(live));
   if (!document.title.startsWith("✓") || live) document.title = live ? `… ${title()}` : title();
 }
 
 // randomUUID exists on https and localhost only.
 function uuid() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  bytes[6] = (bytes[6] & 0x0f) | 0x40;
-  bytes[8] = (bytes[8] & 0x3f) | 0x80;
-  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
+  const bytes = [...crypto.getRandomValues(new Uint8Array(16))];
+  const hex = bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
-async function copy(button, text) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    return announce("The browser does not let this page copy.");
-  }
-  button.classList.add("copied");
-  announce("Copied.");
-  setTimeout(() => button.classList.remove("copied"), 1500);
+// A prompt gives way to a form with its text; Escape gives it back.
+function edit(message) {
+  const form = $("#edit-template").content.cloneNode(true).firstElementChild;
+  const box = form.querySelector("textarea");
+  const close = () => (form.remove(), message.classList.remove("editing"), message.querySelector("[data-action=edit]").focus());
+  box.value = message.querySelector(".body").textContent;
+  message.classList.add("editing");
+  message.append(form);
+  box.focus();
+  form.querySelector("[data-action=cancel]").addEventListener("click", close);
+  form.addEventListener("keydown", (event) => {
+    if (sendsOnEnter(event)) form.requestSubmit();
+    else if (event.key === "Escape") close();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (box.value.trim() && ask({ type: "edit", message: idOf(message), text: box.value })) close();
+  });
 }
 
 composer.form.addEventListener("submit", (event) => {
   if (event.defaultPrevented) return;
   event.preventDefault();
-  if (asked) composer.say("The last message is still on its way.");
-  else if (thread.live) composer.say("An answer is still being written. Wait for its end or stop it first.");
-  else ask(composer.text);
+  if (prompt(composer.text)) composer.text = "";
 });
 
-$("#stop-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  stop();
-});
+const submits = {
+  "stop-form": stop,
+  "again-form": ({ value }) => ask({ type: "regenerate", message: value }),
+  "continue-form": () => prompt($("#continue-form").elements.text.value),
+  "choose-form": (button) => {
+    if (asked || thread.live) return composer.say(BUSY);
+    const label = button.getAttribute("aria-label");
+    return post($("#choose-form"), button).then((page) => {
+      thread.show(page);
+      const branches = document.getElementById(`message-${button.value}`)?.querySelector(".branches");
+      branches?.querySelector(`[aria-label="${label}"]`).focus();
+      announce(`Version ${branches?.textContent}`);
+    }, () => composer.say("The other version could not be fetched. Try again."));
+  },
+};
+for (const [name, act] of Object.entries(submits)) {
+  document.getElementById(name).addEventListener("submit", (event) => {
+    event.preventDefault();
+    act(event.submitter);
+  });
+}
+
+$("#pause").addEventListener("click", () => pause(!thread.paused));
 
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !event.isComposing && !$(":popover-open")) stop();
@@ -136,13 +186,8 @@ document.addEventListener("visibilitychange", () => {
 document.addEventListener("titled", showLive);
 
 list.addEventListener("click", ({ target }) => {
-  const button = target.closest("[data-action]");
-  const message = button?.closest(".message");
-  if (button?.dataset.action === "copy") copy(button, message.querySelector(".body").textContent);
-  if (button?.dataset.action === "again") {
-    composer.text = message.previousElementSibling.querySelector(".body").textContent;
-    composer.focus();
-  }
+  const message = target.closest("[data-action=edit]")?.closest(".message");
+  if (message) edit(message);
 });
 
 showOutbox();

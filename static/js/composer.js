@@ -3,6 +3,10 @@
 import { keep, kept } from "./store.js";
 
 const touch = matchMedia("(hover: none) and (pointer: coarse)");
+
+// On a touch keyboard there is no Shift-Enter, so Enter stays a new line there.
+export const sendsOnEnter = ({ key, shiftKey, isComposing }) => key === "Enter" && !shiftKey && !isComposing && !touch.matches;
+
 const growsByItself = CSS.supports("field-sizing", "content");
 
 export class Composer {
@@ -44,9 +48,8 @@ export class Composer {
     if (!touch.matches) this.box.focus();
   }
 
-  // On a touch keyboard there is no Shift-Enter, so Enter stays a new line there.
   key(event) {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing || touch.matches) return;
+    if (!sendsOnEnter(event)) return;
     event.preventDefault();
     this.form.requestSubmit();
   }

@@ -2,6 +2,7 @@
 
 import { forgetAll } from "./store.js";
 
+const search = document.getElementById("search");
 const menus = () => document.querySelectorAll("details.menu[open]");
 
 document.addEventListener("click", ({ target }) => {
@@ -45,8 +46,16 @@ document.addEventListener("click", ({ target }) => {
   navigator.clipboard?.writeText(field.value).then(() => (target.textContent = "Copied"));
 });
 
+// Where nothing is being typed, a slash leads to the search.
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || !search) return;
+  if (event.target.closest("input, textarea, select, [contenteditable]")) return;
+  event.preventDefault();
+  if (!search.offsetParent) document.getElementById("sidebar").showPopover();
+  search.focus();
+});
+
 // In the search: Escape gives the list back and stops no answer; the arrows walk through what is found.
-const search = document.getElementById("search");
 search?.form.parentElement.addEventListener("keydown", (event) => {
   const links = [search, ...search.form.parentElement.querySelectorAll(":is(.hits, #chats) a")].filter((each) => each.offsetParent);
   const at = links.indexOf(event.target);

@@ -1,9 +1,11 @@
 // What is said in a conversation, kept up to date: frames in, replies on the page. The server rendered what was said; this
 // goes on from there, after each reply's data-seq. For whoever may only read, it is all there is.
 
+import { place } from "./branches.js";
 import { Connection } from "./connection.js";
 import { promptElement, Reply } from "./reply.js";
 import { Follow } from "./scroll.js";
+import { Speech } from "./speech.js";
 
 const ACK_BYTES = 64_000;
 const LABELS = { connecting: "Connecting…", waiting: "Reconnecting…", open: "Live", "signed-out": "Signed out", gone: "Gone" };
@@ -19,18 +21,41 @@ export class Thread {
     this.on = on;
     this.list = $("#messages");
     this.follow = new Follow($("#main"), $("#jump"));
-    this.replies = new Map();
     this.queue = [];
     this.painting = 0;
-    for (const element of this.list.querySelectorAll(".reply")) this.replies.set(element.dataset.stream, new Reply(element));
+    this.paused = false;
+    this.collect();
+    this.newest = [...this.replies.keys()].at(-1) ?? null;
     this.connection = new Connection(location.origin.replace(/^http/, "ws") + path, {
       opened: () => this.attach(),
       frame: (frame) => this.queue.push(frame) && this.schedule(),
       state: (state) => this.showConnection(state),
-      expecting: () => Boolean(this.live),
+      expecting: () => Boolean(this.live) && !this.paused,
     });
     $("#connection button").addEventListener("click", () => this.connection.connect());
+    this.list.addEventListener("click", ({ target }) => this.clicked(target.closest("[data-action=copy]")));
     this.follow.stick();
+  }
+
+  // What the server rendered.
+  collect() {
+    this.replies = new Map();
+    for (const element of this.list.querySelectorAll(".reply")) this.replies.set(element.dataset.stream, new Reply(element));
+  }
+
+  // Another branch: what a fresh page shows takes the place of what is here, and is gone on with from there.
+  show(page) {
+    const fresh = new DOMParser().parseFromString(page, "text/html");
+    this.list.replaceChildren(...fresh.querySelector("#messages").childNodes);
+    this.collect();
+    this.connection.connect();
+  }
+
+  // Stop following; the answer goes on. What came meanwhile is shown afterwards, and nothing is acknowledged until then.
+  pause(paused) {
+    this.paused = paused;
+    this.showWaiting(this.connection.isOpen ? "open" : "waiting");
+    if (!paused) this.schedule();
   }
 
   get live() {
@@ -38,15 +63,16 @@ export class Thread {
   }
 
   attach() {
+    this.queue = []; // It all comes again.
     const live = [...this.replies.values()].filter((reply) => reply.isLive);
     const after = Object.fromEntries(live.map(({ state }) => [state.stream, state.seq]));
-    this.connection.send({ type: "attach", after, since: [...this.replies.keys()].at(-1) ?? null });
+    this.connection.send({ type: "attach", after, since: this.newest });
     this.on.opened?.();
   }
 
   // Once per painted frame, however many frames came. A hidden page is not painted, so a timer stands in.
   schedule() {
-    if (this.painting) return;
+    if (this.painting || this.paused) return;
     const timer = setTimeout(() => this.paint(), 200);
     const frame = requestAnimationFrame(() => this.paint());
     this.painting = 1;
@@ -66,6 +92,7 @@ export class Thread {
         const reply = this.replies.get(frame.stream);
         reply?.take(frame);
         if (reply) changed.add(reply);
+        else if (frame.seq) this.acknowledge(frame); // Of a branch that is not shown.
         if (frame.type === "restart") announce(`The answer begins anew: attempt ${frame.attempt}.`);
       }
     }
@@ -78,22 +105,43 @@ export class Thread {
     const ended = !reply.isLive && reply.element.dataset.status !== reply.state.status;
     reply.render();
     if (ended || reply.unacked >= ACK_BYTES) {
-      this.connection.send({ type: "ack", stream: reply.state.stream, seq: reply.state.seq });
+      this.acknowledge(reply.state);
       reply.unacked = 0;
     }
+    reply.speech ??= new Speech((text) => ($("#speech").textContent = text));
+    reply.speech.hear(reply.body.textContent, ended);
     if (!ended) return;
     announce(reply.state.status === "done" ? "The answer is complete." : reply.note.textContent);
     this.on.ended?.(reply);
     document.dispatchEvent(new Event("turned"));
   }
 
+  acknowledge({ stream, seq }) {
+    this.connection.send({ type: "ack", stream, seq });
+  }
+
+  // A new turn is put behind what it follows; what stood there is another branch from now on.
   addTurn(frame) {
-    const { stream, prompt, reply } = frame;
+    const { stream, prompt, reply, chosen } = frame;
+    this.newest = stream;
     this.on.turn?.(frame);
-    if (this.replies.has(stream)) return;
+    if (this.replies.has(stream) || !chosen) return;
+    const element = (id) => document.getElementById(`message-${id}`);
+    const asked = element(prompt.id);
+    const last = asked ?? element(prompt.parent);
+    if (!last && prompt.parent) return void this.lookAgain();
+    while (this.list.lastElementChild && this.list.lastElementChild !== last) {
+      this.replies.delete(this.list.lastElementChild.dataset.stream);
+      this.list.lastElementChild.remove();
+    }
     const added = Reply.of(reply);
     this.replies.set(stream, added);
-    if (!document.getElementById(`message-${prompt.id}`)) this.list.append(promptElement(prompt), "\n");
+    place(added.element, reply);
+    if (!asked) {
+      const question = promptElement(prompt);
+      place(question, prompt);
+      this.list.append(question, "\n");
+    }
     this.list.append(added.element, "\n");
     announce("An answer begins.");
     document.dispatchEvent(new Event("turned"));
@@ -128,8 +176,26 @@ export class Thread {
   showWaiting(state, was) {
     if (this.painting) this.paint();
     if (state === "connecting" && was !== "waiting") return;
-    this.list.classList.toggle("still", state !== "open");
-    const note = { open: "", connecting: "Waiting for the connection", waiting: "Waiting for the connection" }[state] ?? "";
-    this.live?.fill({ progress: note });
+    this.list.classList.toggle("still", state !== "open" || this.paused);
+    const note = /connecting|waiting/.test(state) ? "Waiting for the connection" : "";
+    this.live?.fill({ progress: this.paused ? "Paused on this page; the answer goes on" : note });
+  }
+
+  // The source of an answer, Markdown and all, is with its stream; who may not ask for it gets what is to be seen.
+  async clicked(button) {
+    if (!button) return;
+    const reply = button.closest(".reply");
+    const source = fetch(`/api/streams/${reply.dataset.stream}/`)
+      .then((answer) => (answer.ok ? answer.json() : Promise.reject(answer)))
+      .then(({ text }) => text, () => reply.querySelector(".body").textContent);
+    try {
+      // Not awaited before: some browsers let a page copy only in the midst of a click.
+      await navigator.clipboard.write([new ClipboardItem({ "text/plain": source.then((text) => new Blob([text], { type: "text/plain" })) })]);
+    } catch {
+      return announce("The browser does not let this page copy.");
+    }
+    button.classList.add("copied");
+    announce("Copied.");
+    setTimeout(() => button.classList.remove("copied"), 1500);
   }
 }

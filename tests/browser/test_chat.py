@@ -274,9 +274,8 @@ def test_a_killed_server_is_found_again_and_the_answer_ends(new_person: People, 
     site.kill()
     chat.is_cut_off()
     chat.says("Waiting for the connection")
-    seen = chat.text
+    assert len(chat.text) > 60
     site.start()
-    assert chat.text.startswith(seen)
     chat.connects()
     chat.ends()
     assert chat.text == expected_text(SLOW)

@@ -211,8 +211,9 @@ def test_an_answer_that_failed_can_be_asked_again(new_person: People) -> None:
     chat = finished(new_person)
     chat.ask(words=3, status=400)
     chat.ends("error", turns=2)
-    chat.page.get_by_role("button", name="Ask again").click()
-    expect(chat.composer).to_have_value('{"words": 3, "status": 400}')
+    chat.replies.last.get_by_role("button", name="Try again").click()
+    expect(chat.replies.last.locator(".branch-number")).to_have_text("2/2")
+    chat.ends("error", turns=2)
     assert "secret" not in chat.page.content()
 
 
