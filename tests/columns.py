@@ -93,6 +93,9 @@ class Store(Protocol):
     def stored(self, stream: str, column: str) -> Any:
         """A column of a stream's row, read behind the site's back."""
 
+    def is_locked(self) -> bool:
+        """Whether somebody is in the midst of writing."""
+
 
 class File:
     """A site's SQLite file."""
@@ -115,6 +118,14 @@ class File:
             where = UUID(stream).hex
             (value,) = database.execute(f"select {column} from streaming_stream where id = ?", [where]).fetchone()
         return value
+
+    def is_locked(self) -> bool:
+        with closing(sqlite3.connect(self.path, timeout=0.2, isolation_level=None)) as database:
+            try:
+                database.execute("begin immediate")
+            except sqlite3.OperationalError:
+                return True
+        return False
 
 
 class Databases:
@@ -142,6 +153,11 @@ class Databases:
         with psycopg.connect(self.environment["DATABASE_URL"]) as connection:
             (value,) = connection.execute(query, [UUID(stream)]).fetchone() or [None]
         return value
+
+    def is_locked(self) -> bool:
+        query = "select from pg_locks join pg_database d on d.oid = database where datname = %s and mode = %s"
+        with psycopg.connect(os.environ["TEST_DATABASE_URL"]) as connection:
+            return connection.execute(query, [self.name, "RowExclusiveLock"]).fetchone() is not None
 
 
 @cache

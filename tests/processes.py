@@ -29,7 +29,7 @@ from streaming.frames import Row, fold
 from tests.columns import ROOT, SCALED, store_of
 from tests.follower import Follower
 
-START_S = 20
+START_S = 45
 DAPHNE = ("daphne", "-b", "127.0.0.1", "-p")
 UVICORN = ("uvicorn", "--no-access-log", "--ws-per-message-deflate", "false", "--port")
 
