@@ -19,6 +19,7 @@ from conversations.access import Access
 from conversations.api.throttles import PROMPTS, wait_s
 from conversations.commands import Ack, Ask, Asking, Attach, BadFrame, Edit, Stop, parse
 from conversations.models import Conversation, Message, Refused, User
+from conversations.watch import get_watch
 from streaming.frames import Piece, encode
 from streaming.hub import get_hub
 from streaming.reader import Gone, Item, Opened, Reader
@@ -79,11 +80,16 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         return found if isinstance(found, Conversation) else FORBIDDEN if found is None else NOT_FOUND
 
     async def _watch(self) -> None:
-        while self.open:
-            await asyncio.sleep(settings.ACCESS_CHECK_S)
-            # A database that is away answers nothing about permission; the next look will.
-            with contextlib.suppress(Exception):
-                await self._permitted()
+        with get_watch().over(self.access, self.conversation.pk) as changed:
+            while self.open:
+                await changed.wait()
+                changed.clear()
+                try:
+                    await self._permitted()
+                except Exception:
+                    # A database that is away answers nothing about permission; the next look will.
+                    await asyncio.sleep(settings.ACCESS_CHECK_S)
+                    changed.set()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if not self.open:

@@ -292,6 +292,10 @@ def topic_of(conversation: uuid.UUID) -> str:
     return f"conversation-{conversation}"
 
 
+def conversation_of(topic: str) -> uuid.UUID:
+    return uuid.UUID(topic.removeprefix("conversation-"))
+
+
 def history(turns: Iterable[Message], limit_chars: int) -> list[dict[str, str]]:
     """The newest turns that fit `limit_chars`, oldest first; the last one is sent whatever its size."""
     kept: list[list[dict[str, str]]] = []

@@ -15,7 +15,8 @@ from uuid import UUID
 from django.conf import settings
 
 from conversations.access import Access
-from conversations.models import Conversation
+from conversations.models import Conversation, conversation_of
+from conversations.watch import get_watch
 from streaming.frames import Piece
 from streaming.hub import get_hub
 from streaming.models import Stream
@@ -54,15 +55,18 @@ async def follow(access: Access, stream: UUID, topic: str, after: int) -> AsyncI
     try:
         async with Reader(topic, only=str(stream)) as reader:
             await reader.attach({str(stream): after})
-            async for item in _items(reader, access, stream):
-                yield item
+            with get_watch().over(access, conversation_of(topic)) as changed:
+                async for item in _items(reader, access, stream, changed):
+                    yield item
     except Exception:
         logger.exception("following stream %s failed", stream)
         yield BrokenOff("internal", "Something went wrong on this server; reconnect.")
 
 
-async def _items(reader: Reader, access: Access, stream: UUID) -> AsyncIterator[Piece | Beat | BrokenOff]:
-    checked_at = sent_at = time.monotonic()
+async def _items(
+    reader: Reader, access: Access, stream: UUID, changed: asyncio.Event
+) -> AsyncIterator[Piece | Beat | BrokenOff]:
+    sent_at = time.monotonic()
     while True:
         try:
             async with asyncio.timeout(min(settings.ACCESS_CHECK_S, settings.SSE_HEARTBEAT_S)):
@@ -70,8 +74,8 @@ async def _items(reader: Reader, access: Access, stream: UUID) -> AsyncIterator[
         except TimeoutError:
             item = None
         now = time.monotonic()
-        if now - checked_at >= settings.ACCESS_CHECK_S:
-            checked_at = now
+        if changed.is_set():
+            changed.clear()
             if isinstance(await get_hub().database().read(seen_by, access, stream), int):
                 yield BrokenOff("not_found", "This answer is gone, or no longer yours to see.")
                 return
