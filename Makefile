@@ -9,10 +9,10 @@ PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3 python
 INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster install test check lint format lock clean
+.PHONY: help run cluster install test check bench bench-quick lint format lock clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
 
 run: $(VENV)/.run ## Install what is missing, migrate, serve on http://127.0.0.1:8000 (PORT=8080 HOST=0.0.0.0 change that)
 	$(PY) manage.py migrate --noinput
@@ -29,6 +29,12 @@ test: $(VENV)/.dev ## Run every test, those in a real browser too (ARGS="-k stop
 	@chrome="$$($(PY) -m tests.browsers)" && CHROME="$$chrome" $(PY) -m pytest $(ARGS)
 
 check: lint test ## What CI runs: lint, then test
+
+bench: $(VENV)/.dev ## Measure this project beside its peers and write docs/benchmarks.md (an hour; keep the machine quiet)
+	@$(PY) -m bench full $(ARGS)
+
+bench-quick: $(VENV)/.dev ## The few figures that show within a minute what a change does to the speed
+	@$(PY) -m bench quick $(ARGS)
 
 lint: $(VENV)/.dev ## Everything CI checks except the tests
 	$(VENV)/bin/ruff check

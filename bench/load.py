@@ -1,0 +1,332 @@
+"""One load on one subject: so many streams, so many readers of each, and what it cost the subject to keep up.
+
+A subject is whatever stands between the model's server and the readers: Chatsite in one of its columns, or a peer
+(bench/subjects.py, bench/peers.py). All get the same load from the same processes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+import httpx
+import psutil
+
+from bench.reader import CLASS, Line
+from tests.servers import ROOT, Server, free_port
+
+GRACE_S = 5.0
+WAIT_S = 120.0
+BUSY = 0.7
+DISTURBED = 0.2
+
+
+@dataclass(frozen=True)
+class Load:
+    """`streams` at `rate` deltas a second with `readers` each, measured for `seconds` after `warm_s`."""
+
+    streams: int
+    readers: int = 2
+    rate: float = 50.0
+    seconds: float = 5.0
+    warm_s: float = 1.0
+    kind: str = "ws"
+    processes: int = 1
+
+    @property
+    def skip(self) -> int:
+        return round(self.rate * self.warm_s)
+
+    @property
+    def count(self) -> int:
+        return self.skip + round(self.rate * self.seconds)
+
+    @property
+    def prompt(self) -> str:
+        return json.dumps({"deltas": self.count, "rate": self.rate})
+
+
+class Subject(Protocol):
+    """What is measured. `persists` says what is safe, and when, of the text a reader has seen."""
+
+    name: str
+    persists: str
+    home: Path
+
+    def start(self, source: Source) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def processes(self) -> dict[str, psutil.Process]:
+        """Its processes; their children are counted with them."""
+
+    def lines(self, load: Load) -> list[Line]:
+        """The connections of the readers, to streams that are (or will be by the first reader) asked for."""
+
+
+class Source:
+    """bench/source.py in a process of its own."""
+
+    def __init__(self, home: Path) -> None:
+        port = free_port()
+        command = [sys.executable, "-m", "bench.source", "--port", str(port)]
+        self.url = f"http://127.0.0.1:{port}/v1"
+        self.port = port
+        self._server = Server("source", command, home, ready=self._answers, cwd=ROOT, port=port)
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+        self._server.stop()
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.port}/state").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def control(self, what: str) -> dict[str, Any]:
+        """`go`, `hold` or `state`; tells the figures."""
+        told: dict[str, Any] = self.http.get(f"/{what}").json()
+        return told
+
+    def wait_for(self, streams: int) -> None:
+        """Until so many streams wait for the start."""
+        deadline = time.monotonic() + WAIT_S
+        while (waiting := self.control("state")["waiting"]) < streams:
+            assert time.monotonic() < deadline, f"{waiting} of {streams} streams were asked for"
+            time.sleep(0.02)
+
+    def wait_until_silent(self) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while self.control("state")["speaking"]:
+            assert time.monotonic() < deadline, "streams still speak"
+            time.sleep(0.05)
+
+
+class Readers:
+    """bench/reader.py in so many processes; a context that opens the lines and closes them."""
+
+    def __init__(self, lines: Sequence[Line], count: int = 1, skip: int = 0, processes: int = 1) -> None:
+        self._shares = [lines[number::processes] for number in range(processes)]
+        self._work = {"count": count, "skip": skip}
+        self._processes: list[subprocess.Popen[str]] = []
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "bench.reader"]
+        for _ in self._shares:
+            self._processes.append(
+                subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+        for process, lines in zip(self._processes, self._shares, strict=True):
+            _tell(process, lines=[asdict(line) for line in lines], **self._work)
+        for process in self._processes:
+            _told(process)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(30)
+
+    def read(self, until: float) -> None:
+        """Have them measure, until `until` on the monotonic clock at the latest."""
+        for process in self._processes:
+            _tell(process, until=until)
+
+    def figures(self) -> Figures:
+        """What they measured, once they have."""
+        return Figures([_told(process) for process in self._processes])
+
+
+def _tell(process: subprocess.Popen[str], **what: Any) -> None:
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(what) + "\n")
+    process.stdin.flush()
+
+
+def _told(process: subprocess.Popen[str]) -> dict[str, Any]:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, "a process of readers failed; its complaint is above"
+    told: dict[str, Any] = json.loads(line)
+    return told
+
+
+@dataclass
+class Figures:
+    """The figures of several reader processes, added up."""
+
+    parts: list[dict[str, Any]]
+
+    def total(self, name: str) -> int:
+        return sum(part[name] for part in self.parts)
+
+    def between(self, name: str, since: float, until: float) -> int:
+        """How many `deltas`, `frames` or `bytes` came within that time."""
+        moments = range(round(since * 10), round(until * 10))
+        return sum(part[name].get(str(moment), 0) for part in self.parts for moment in moments)
+
+    def ages_ms(self, name: str, *quantiles: float) -> list[float | None]:
+        """Quantiles of ages: `ages`, or those of the `early` and `late` quarter of each stream."""
+        counts: Counter[int] = Counter()
+        for part in self.parts:
+            counts.update({int(number): count for number, count in part[name].items()})
+        return [_quantile(counts, quantile) for quantile in quantiles]
+
+    @property
+    def deltas(self) -> int:
+        """How many came at all."""
+        return sum(sum(part["deltas"].values()) for part in self.parts)
+
+    @property
+    def cpu(self) -> float:
+        return float(sum(part["cpu_share"] for part in self.parts))
+
+    @property
+    def busiest(self) -> float:
+        return float(max(part["cpu_share"] for part in self.parts))
+
+
+def _quantile(counts: Counter[int], quantile: float) -> float | None:
+    wanted = quantile * counts.total()
+    for number in sorted(counts):
+        wanted -= counts[number]
+        if wanted <= 0:
+            return round(math.exp(number * CLASS) / 1000, 3)
+    return None
+
+
+class Usage:
+    """What processes, and everybody else on this machine, take of its CPUs between `begin` and `end`."""
+
+    def __init__(self, processes: dict[str, psutil.Process], source: Source) -> None:
+        self._processes = processes
+        self._source = source
+
+    def begin(self) -> None:
+        self.began = time.monotonic()
+        self._before = self._now()
+        psutil.cpu_percent()
+
+    def end(self) -> None:
+        self.ended = time.monotonic()
+        self.cpus = psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1)
+        after = self._now()
+        self.wall_s = self.ended - self.began
+        self.share = {name: round((after[name] - self._before[name]) / self.wall_s, 4) for name in after}
+        self.source = self.share.pop("source")
+        self.subject = sum(self.share.values())
+
+    def _now(self) -> dict[str, float]:
+        of_subject = {name: cpu_s(process) for name, process in self._processes.items()}
+        return of_subject | {"source": float(self._source.control("state")["cpu_s"])}
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """A live child counts itself; one that was waited for is in its parent's figures."""
+    return sum(sum(each.cpu_times()[:4]) for each in [process, *process.children(recursive=True)])
+
+
+def memory_bytes(processes: dict[str, psutil.Process]) -> int:
+    """What would be free if these processes ended."""
+    every = [each for process in processes.values() for each in [process, *process.children(recursive=True)]]
+    return sum(int(each.memory_full_info().uss) for each in every)
+
+
+def measure(subject: Subject, source: Source, load: Load) -> dict[str, Any]:
+    """Put `load` on a running subject."""
+    source.control("hold")
+    lines = subject.lines(load)
+    with Readers(lines, load.count, load.skip, load.processes) as readers:
+        source.wait_for(load.streams)
+        return _measure(subject, source, load, readers, len(lines))
+
+
+def _measure(subject: Subject, source: Source, load: Load, readers: Readers, lines: int) -> dict[str, Any]:
+    usage = Usage(subject.processes(), source)
+    source.control("go")
+    end = time.monotonic() + load.warm_s + load.seconds
+    readers.read(end + GRACE_S)
+    time.sleep(load.warm_s)
+    usage.begin()
+    time.sleep(max(0.0, end - time.monotonic()))
+    usage.end()
+    figures = readers.figures()
+    others = max(usage.cpus - usage.subject - usage.source - figures.cpu, 0)
+    return {
+        "subject": subject.name,
+        **asdict(load),
+        **_ages(figures),
+        "missing": lines * load.count - figures.deltas,
+        "broken": figures.total("broken"),
+        "closed": figures.total("closed"),
+        **_cost(figures, usage, lines / load.streams),
+        "source_late_ms": source.control("state")["late_ms"],
+        "readers_cpu": round(figures.busiest, 3),
+        "source_cpu": round(usage.source, 3),
+        "others_cpu": round(others, 3),
+        "remarks": [
+            *(["a process of the load was over 70 % busy"] if max(figures.busiest, usage.source) > BUSY else []),
+            *(["other programs used the machine"] if others > DISTURBED else []),
+        ],
+    }
+
+
+def _ages(figures: Figures) -> dict[str, Any]:
+    p50, p95, p99, worst = figures.ages_ms("ages", 0.5, 0.95, 0.99, 1.0)
+    (early,), (late,) = figures.ages_ms("early", 0.5), figures.ages_ms("late", 0.5)
+    growth = None if early is None or late is None else round(late - early, 3)
+    return {"p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "max_ms": worst, "growth_ms": growth}
+
+
+def _cost(figures: Figures, usage: Usage, readers: float) -> dict[str, Any]:
+    """What the deliveries between `usage`'s two moments cost the subject."""
+    deltas, frames, size = (figures.between(each, usage.began, usage.ended) for each in ("deltas", "frames", "bytes"))
+    cpu_s = usage.subject * usage.wall_s
+    return {
+        "deltas_per_s": round(deltas / usage.wall_s),
+        "frames_per_s": round(frames / usage.wall_s),
+        "bytes_per_delta": round(size / max(deltas, 1)),
+        "cpu": usage.share,
+        "cpu_us_per_delta": round(cpu_s * 1e6 * readers / max(deltas, 1), 2),
+        "cpu_us_per_frame": round(cpu_s * 1e6 / max(frames, 1), 2),
+        "frames_per_cpu_s": round(frames / cpu_s) if cpu_s else None,
+    }
+
+
+def held(measured: dict[str, Any]) -> bool:
+    """Whether the subject kept up: 99 of 100 deltas within 250 ms, nothing missing, no growing lag."""
+    p99, growth, p50 = measured["p99_ms"], measured["growth_ms"], measured["p50_ms"]
+    whole = measured["missing"] == measured["broken"] == 0
+    return bool(whole and p99 is not None and p99 < 250 and growth < max(p50, 10))
+
+
+S = TypeVar("S", bound=Subject)
+
+
+@contextmanager
+def running(subject: S, source: Source) -> Iterator[S]:
+    """A started subject, stopped in the end."""
+    try:
+        subject.start(source)
+        yield subject
+    finally:
+        subject.stop()

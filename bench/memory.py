@@ -1,0 +1,85 @@
+"""What connections and answers cost in memory: idle websockets, streams being written, readers who do not read."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from bench.load import Load, Readers, Source, Subject, Usage, memory_bytes
+from bench.subjects import Site
+
+KIB = 1024
+SETTLE_S = 1.0
+FEW = 20
+
+
+def per_one(before: int, after: int, count: int) -> float:
+    return round((after - before) / count / KIB, 1)
+
+
+def idle(site: Site, source: Source, count: int, watch_s: float = 0.0) -> dict[str, Any]:
+    """KiB for each idle websocket on a conversation of its own; the first few, for which code is loaded, are not
+    counted. With `watch_s`, also their CPU."""
+    conversations = [site.visitor.new_conversation() for _ in range(count)]
+    lines = [site.idle_line(conversation) for conversation in conversations]
+    with Readers(lines[:FEW]):
+        time.sleep(SETTLE_S)
+        before = memory_bytes(site.processes())
+    with Readers(lines):
+        time.sleep(SETTLE_S)
+        after = memory_bytes(site.processes())
+        usage = Usage(site.processes(), source)
+        usage.begin()
+        time.sleep(watch_s)
+        usage.end()
+    cpu = round(usage.subject / count * 1000, 4) if watch_s else None
+    return {"subject": site.name, "count": count, "idle_kib": per_one(before, after, count), "cpu_per_1000": cpu}
+
+
+def active(site: Site, source: Source, count: int) -> dict[str, Any]:
+    """KiB for each stream that is being written while nobody reads."""
+    source.control("hold")
+    site.ask(1, Load(1, seconds=1).prompt)
+    source.wait_for(1)
+    source.control("go")
+    source.wait_until_silent()
+    source.control("hold")
+    before = memory_bytes(site.processes())
+    site.ask(count, Load(count, seconds=4).prompt)
+    source.wait_for(count)
+    source.control("go")
+    time.sleep(3)
+    after = memory_bytes(site.processes())
+    source.wait_until_silent()
+    return {"subject": site.name, "count": count, "active_kib": per_one(before, after, count)}
+
+
+def slow(site: Site, source: Source, count: int) -> dict[str, Any]:
+    """KiB for each reader that stopped reading while an answer of 4 MB went by."""
+    source.control("hold")
+    load = Load(1, rate=200, seconds=3)
+    prompt = load.prompt[:-1] + ', "pad": 6000}'
+    ((conversation, stream),) = site.ask(1, prompt)
+    line = site.line(conversation, stream, stalls=True)
+    source.wait_for(1)
+    before = memory_bytes(site.processes())
+    with Readers([line] * count):
+        source.control("go")
+        source.wait_until_silent()
+        time.sleep(SETTLE_S)
+        after = memory_bytes(site.processes())
+    return {"subject": site.name, "count": count, "slow_kib": per_one(before, after, count)}
+
+
+def soak(subject: Subject, source: Source, minutes: float, streams: int = 50) -> dict[str, Any]:
+    """Memory at the end of each minute of answers of 20 seconds, with 2 readers each."""
+    from bench.load import measure
+
+    began = time.monotonic()
+    mib = []
+    worst = 0.0
+    while time.monotonic() < began + minutes * 60:
+        measured = measure(subject, source, Load(streams, seconds=20))
+        worst = max(worst, measured["p99_ms"] or 0)
+        mib.append(round(memory_bytes(subject.processes()) / KIB / KIB, 1))
+    return {"subject": subject.name, "streams": streams, "minutes": minutes, "mib": mib, "worst_p99_ms": worst}

@@ -1,0 +1,71 @@
+"""Where results and the data of what is measured lie: var/bench, on the disk that the checkout is on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.servers import ROOT, warden
+
+FOLDER = ROOT / "var/bench"
+
+
+@contextmanager
+def home() -> Iterator[Path]:
+    """A folder for a subject's data and logs, gone afterwards."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = Path(tempfile.mkdtemp(prefix="run-", dir=FOLDER))
+    warden.remove(path)
+    path.chmod(0o755)  # PostgreSQL runs as a user of its own if this one is root.
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    model = "unknown"
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+    return {
+        "cpus": psutil.cpu_count(),
+        "cpu": model,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def commit() -> str:
+    """The commit that was measured; a `+` if the tree had changes."""
+    git = ["git", "describe", "--always", "--abbrev=8", "--dirty=+"]
+    return subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+
+def save(measurement: str, records: list[dict[str, Any]], of: dict[str, Any]) -> Path:
+    """Write one measurement's records; an earlier one of the same name is replaced."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = FOLDER / f"{measurement}.json"
+    told = {"at": datetime.now(UTC).isoformat(timespec="minutes"), "commit": commit(), "machine": of}
+    path.write_text(json.dumps({"measurement": measurement, **told, "records": records}, indent=1))
+    return path
+
+
+def load(measurement: str) -> dict[str, Any] | None:
+    path = FOLDER / f"{measurement}.json"
+    found: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
+    return found
