@@ -19,7 +19,7 @@ from conversations.people import User as User
 from conversations.titles import title_from
 from conversations.tree import Tree
 from conversations.wish import PLAIN, Wish
-from streaming import engine
+from streaming import engine, feeding
 from streaming.frames import Said
 from streaming.models import Status, Stream, new_id
 
@@ -198,7 +198,8 @@ class Conversation(models.Model):
         reply = self.messages.create(role=Role.ASSISTANT, parent=turns[-1], stream=stream, key=key)
         self.leaf = reply
         Conversation.objects.filter(pk=self.pk).update(updated_at=Now(), leaf=reply)
-        engine.start(stream)
+        begin = feeding.start if wish.fed else engine.start
+        begin(stream)
         return reply
 
     def knows(self, key: uuid.UUID | None) -> bool:

@@ -52,6 +52,11 @@ class Generation:
     async def _outcome(self) -> Outcome:
         if self._stopping:
             return Outcome(Status.STOPPED)
+        if self.stream.fed:
+            return Outcome(
+                Status.INTERRUPTED,
+                error={"code": "abandoned", "detail": "The program that wrote this answer fell silent."},
+            )
         try:
             async with self._scope:
                 self._entered = True

@@ -12,8 +12,10 @@ import logging
 import time
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
-from channels.layers import BaseChannelLayer
+from asgiref.sync import async_to_sync
+from channels.layers import BaseChannelLayer, get_channel_layer
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
@@ -130,14 +132,22 @@ class Log:
         self._settled = None
 
     def message(self, rows: tuple[Row, ...] = ()) -> dict[str, Any]:
-        return {
-            "type": "stream.rows",
-            "topic": self.topic,
-            "stream": str(self.stream),
-            "after": rows[0].seq - 1 if rows else self.seq,
-            "rows": [list(row) for row in rows],
-            "progress": self._progress.due(),
-        }
+        after = rows[0].seq - 1 if rows else self.seq
+        return rows_message(self.topic, self.stream, after, rows, self._progress.due())
+
+
+def rows_message(
+    topic: str, stream: UUID, after: int, rows: tuple[Row, ...] = (), progress: dict[str, int] | None = None
+) -> dict[str, Any]:
+    """What tells the hubs of rows behind `after`; without rows, that there is such a stream."""
+    return {
+        "type": "stream.rows",
+        "topic": topic,
+        "stream": str(stream),
+        "after": after,
+        "rows": [list(row) for row in rows],
+        "progress": progress,
+    }
 
 
 def _parts(
@@ -193,6 +203,22 @@ class Load:
             self._since, self._count = now, 0
         excess = self._per_s / settings.JOURNAL_FREE_PER_S - 1
         return float(settings.JOURNAL_WINDOW_S * min(max(excess, 0) / 4, 1))
+
+
+async def broadcast(layer: BaseChannelLayer, messages: list[dict[str, Any]]) -> None:
+    """Tell the hubs what is committed."""
+    try:
+        async with asyncio.timeout(BROADCAST_S):
+            await group_send_all(layer, [(message["topic"], message) for message in messages])
+    except Exception:
+        logger.warning("broadcast of %d messages failed; hubs will read the database", len(messages), exc_info=True)
+
+
+def publish(message: dict[str, Any]) -> None:
+    """The same for a request that added to a log by itself, after its commit."""
+    layer = get_channel_layer()
+    assert layer is not None
+    async_to_sync(broadcast)(layer, [message])
 
 
 class Journal:
@@ -267,14 +293,7 @@ class Journal:
     async def _publish(self, messages: list[dict[str, Any]]) -> None:
         if self._publishing is not None:
             await self._publishing
-        self._publishing = asyncio.create_task(self._broadcast(messages), name="broadcast") if messages else None
-
-    async def _broadcast(self, messages: list[dict[str, Any]]) -> None:
-        try:
-            async with asyncio.timeout(BROADCAST_S):
-                await group_send_all(self._layer, [(message["topic"], message) for message in messages])
-        except Exception:
-            logger.warning("broadcast of %d messages failed; hubs will read the database", len(messages), exc_info=True)
+        self._publishing = asyncio.create_task(broadcast(self._layer, messages), name="broadcast") if messages else None
 
     async def stop(self) -> None:
         """Commit what is still pending, then end."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import uuid_utils.compat
 from django.db import models, transaction
-from django.db.models import F, Max, Q
+from django.db.models import Case, F, Max, Q, When
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -108,8 +108,12 @@ class StreamQuerySet(models.QuerySet["Stream"]):
         return given
 
     def request_stop(self) -> int:
-        """Ask whoever works on these streams, now or later, to end them; finished ones are left alone."""
-        return self.live().filter(stop_requested_at=None).update(stop_requested_at=Now())
+        """Ask whoever works on these streams, now or later, to end them; finished ones are left alone.
+
+        A program that feeds a stream hears nothing between its requests, so it loses its lease at once to an engine.
+        """
+        lease = Case(When(fed=True, then=None), default=F("lease"))
+        return self.live().filter(stop_requested_at=None).update(stop_requested_at=Now(), lease=lease)
 
     def append(self, entries: Sequence[Entry], *, again: bool = False) -> set[uuid.UUID]:
         """Add the entries' rows in one transaction; return the streams whose lease was lost and got nothing.
@@ -169,6 +173,7 @@ class Stream(models.Model):
     request = models.JSONField()
     status = models.CharField(max_length=12, choices=Status, default=Status.PENDING)
     attempt = models.PositiveSmallIntegerField(default=0, help_text="The attempt that speaks or spoke last, from 1.")
+    fed = models.BooleanField(default=False, help_text="Written by a program over the API: no model is ever asked.")
     worker = models.CharField(max_length=100, blank=True, help_text="The process that claimed it last.")
     lease = models.UUIDField(null=True, editable=False, db_index=True, help_text="The one claim that may write.")
     lease_until = models.DateTimeField(null=True)
@@ -198,6 +203,7 @@ class Stream(models.Model):
                 condition=Q(status__in=LIVE, finished_at=None) | ~Q(status__in=LIVE) & Q(finished_at__isnull=False),
                 name="stream_finished_or_live",
             ),
+            models.CheckConstraint(condition=~Q(fed=True, status=Status.PENDING), name="stream_fed_is_begun"),
         )
 
     def __str__(self) -> str:

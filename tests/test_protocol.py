@@ -443,7 +443,7 @@ async def test_the_codes_of_the_api_are_those_that_come(
     client = AsyncClient(raise_request_exception=False)
     settings.THROTTLE_VISITORS = "1/min"
     responses = [response async for response in refusals(client, conversation, alices)]
-    said = {(int(status), code) for status, code, _ in table(section("The JSON API"), "status", "code", "meaning")}
+    said = {(int(status), code) for status, code, _ in table(section("What is refused"), "status", "code", "meaning")}
     assert {(response.status_code, response.json()["code"]) for response in responses} == said
     (example,) = examples("error")
     assert responses[0].json() == example
@@ -471,6 +471,12 @@ async def refusals(client: AsyncClient, conversation: Conversation, alices: dict
     yield await client.get("/api/me/", headers={"Authorization": "Bearer no"})
     yield await client.get(f"/api/streams/{UUID(KEYS[0])}/", headers=alices)
     yield await client.get(f"/api/streams/{stream}/events/?after=x", headers=alices)
+    other = await Conversation.objects.acreate(owner_id=conversation.owner_id)
+    opening = f"/api/conversations/{other.pk}/streams/"
+    fed = (await client.post(opening, {"text": "Hi"}, content_type=JSON, headers=alices)).json()
+    for lease, after in ((KEYS[0], 0), (fed["lease"], 3)):
+        words = {"lease": lease, "after": after, "chunks": [{"text": "Hello"}]}
+        yield await client.post(f"/api/streams/{fed['stream']}/chunks/", words, content_type=JSON, headers=alices)
     yield [await client.post("/api/visitors/") for _ in range(2)][1]
     strict = AsyncClient(enforce_csrf_checks=True)
     await strict.aforce_login(await User.objects.aget(username="alice"))

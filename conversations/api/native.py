@@ -84,15 +84,17 @@ class ListView(View):
 
 # A view that asks the model for something.
 class AskingView(View):
+    turn_output: type[BaseSerializer[Any]] = TurnOutput
+
     def turn(self, found: Conversation, ask: Callable[[UUID | None], Message]) -> Response:
         key = idempotency_key(self.request)
         if not found.knows(key):
             throttles.check(self.request, throttles.PROMPTS)
         reply = ask(key)
         if reply.repeated:
-            return Response(TurnOutput(reply).data, headers={"Idempotent-Replayed": "true"})
+            return Response(self.turn_output(reply).data, headers={"Idempotent-Replayed": "true"})
         reply = Message.objects.select_related("parent", "stream").get(pk=reply.pk)
-        return Response(TurnOutput(reply).data, status=HTTPStatus.CREATED)
+        return Response(self.turn_output(reply).data, status=HTTPStatus.CREATED)
 
 
 class Visitors(View):

@@ -3,7 +3,7 @@
 from django.urls import URLPattern, path, re_path
 from drf_spectacular.views import SpectacularAPIView
 
-from conversations.api import keeping, native, schema
+from conversations.api import feeding, keeping, native, schema
 from conversations.api.events import events
 
 urlpatterns: list[URLPattern] = [
@@ -12,13 +12,15 @@ urlpatterns: list[URLPattern] = [
     path("conversations/", native.Conversations.as_view()),
     path("conversations/<uuid:pk>/", native.OneConversation.as_view()),
     path("conversations/<uuid:pk>/messages/", native.Messages.as_view()),
+    path("conversations/<uuid:pk>/streams/", feeding.Streams.as_view()),
     path("conversations/<uuid:pk>/share/", keeping.Share.as_view()),
     path("conversations/<uuid:pk>/export/", keeping.Export.as_view()),
     path("messages/<uuid:pk>/regenerate/", native.Regenerate.as_view()),
     path("messages/<uuid:pk>/edit/", native.Edit.as_view()),
     path("messages/<uuid:pk>/choose/", native.Choose.as_view()),
     path("streams/<uuid:pk>/", native.OneStream.as_view()),
-    path("streams/<uuid:pk>/chunks/", native.Chunks.as_view()),
+    path("streams/<uuid:pk>/chunks/", feeding.Chunks.as_view()),
+    path("streams/<uuid:pk>/end/", feeding.End.as_view()),
     path("streams/<uuid:pk>/events/", events),
     path("streams/<uuid:pk>/stop/", native.Stop.as_view()),
     path("schema/", SpectacularAPIView.as_view(), name="api-schema"),

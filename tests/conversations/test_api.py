@@ -22,7 +22,7 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from conversations.api import aisdk, urls
+from conversations.api import aisdk, openai, urls
 from conversations.models import Conversation, Message, Token, User
 from streaming import engine
 from streaming.frames import Row
@@ -68,11 +68,14 @@ class Access:
     nobody: int = 401
     bad_token: int = 401
     body: str = "{}"
+    session: bool = True  # Whether a browser's session is good for it.
 
 
+ADDITION = '{"lease": "00000000-0000-0000-0000-000000000000", "after": 2, %s}'
 AISDK_PROMPT = """
 {"id": "<conversation>", "messages": [{"id": "new", "role": "user", "parts": [{"type": "text", "text": "More?"}]}]}
 """
+OPENAI_PROMPT = '{"input": "More?", "previous_response_id": "<response>"}'
 ACCESS = [
     Access("post", "visitors/", 201, 201, 201, 201),
     Access("get", "me/", 200, 200),
@@ -93,15 +96,26 @@ ACCESS = [
     Access("get", "streams/<uuid:pk>/", 200, 404),
     Access("get", "streams/<uuid:pk>/chunks/", 200, 404),
     Access("post", "streams/<uuid:pk>/stop/", 200, 404),
+    Access("post", "conversations/<uuid:pk>/streams/", 409, 404, body='{"text": "More?"}'),
+    Access("post", "streams/<uuid:pk>/chunks/", 409, 404, body=ADDITION % '"chunks": []'),
+    Access("post", "streams/<uuid:pk>/end/", 409, 404, body=ADDITION % '"finish_reason": "stop"'),
     Access("get", "schema/", 200, 200, 200, 200),
     Access("get", "docs/", 200, 200, 200, 200),
     Access("get", "", 404, 404, 404, 404),
     Access("post", "/ai/chat", 409, 404, body=AISDK_PROMPT),
     Access("get", "/ai/chat/<str:chat>/stream", 200, 404),
     Access("post", "/ai/chat/<str:chat>/stop", 204, 404),
+    Access("post", "/v1/responses", 409, 400, body=OPENAI_PROMPT, session=False),
+    Access("get", "/v1/responses/<str:response>", 200, 404, session=False),
+    Access("delete", "/v1/responses/<str:response>", 200, 404, session=False),
+    Access("post", "/v1/chat/completions", 400, 400, session=False),
+    Access("get", "/v1/models", 200, 200, session=False),
+    Access("get", "/v1/models/<path:name>", 404, 404, session=False),
+    Access("get", "/v1/", 404, 404, session=False),
 ]
-SURFACES = {"ai/": aisdk}
-ASYNC = {"streams/<uuid:pk>/events/"}  # The tests of the readers are its tests.
+SURFACES = {"ai/": aisdk, "v1/": openai}
+# The tests of the readers, and of OpenAI's API, are theirs.
+ASYNC = {"streams/<uuid:pk>/events/", "/v1/responses/<str:response>/cancel"}
 CALLS = pytest.mark.parametrize("call", ACCESS, ids=lambda call: f"{call.method} {call.route or 'anything else'}")
 
 
@@ -128,13 +142,14 @@ def send(client: Client, call: Access, stream: Stream) -> int:
     target = targets.get(call.route.split("/")[0])
     chat = str(reply.conversation_id)
     path = address(call).replace("<uuid:pk>", str(target)).replace("<str:chat>", chat)
-    body = call.body.replace("<conversation>", chat)
+    path = path.replace("<str:response>", f"resp_{stream.pk.hex}")
+    body = call.body.replace("<conversation>", chat).replace("<response>", f"resp_{stream.pk.hex}")
     return int(client.generic(call.method.upper(), path, body, content_type=JSON).status_code)
 
 
 @CALLS
 def test_the_owner_may(call: Access, running_stream: Stream, at_alices: Client) -> None:
-    assert send(at_alices, call, running_stream) == call.owner
+    assert send(at_alices, call, running_stream) == (call.owner if call.session else 401)
 
 
 @CALLS
