@@ -15,8 +15,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent / "node"
-LOCK = FOLDER / "package-lock.json"
-STAMP = FOLDER / "node_modules" / ".installed"
 OLDEST = 20
 INSTALL_S = 600
 
@@ -44,14 +42,15 @@ def commands() -> tuple[list[str], list[str]]:
     return [f"{home}/bin/node"], [f"{home}/bin/node", f"{home}/lib/node_modules/npm/bin/npm-cli.js"]
 
 
-def install() -> None:
-    """Install what the lock file names, unless that is what is there."""
-    if STAMP.exists() and STAMP.read_text() == LOCK.read_text():
+def install(folder: Path = FOLDER) -> None:
+    """Install what the lock file in `folder` names, unless that is what is there."""
+    lock, stamp = folder / "package-lock.json", folder / "node_modules" / ".installed"
+    if stamp.exists() and stamp.read_text() == lock.read_text():
         return
-    print("JavaScript clients for the tests: npm ci", file=sys.stderr)  # noqa: T201
+    print(f"JavaScript packages of {folder.parent.name}/{folder.name}: npm ci", file=sys.stderr)  # noqa: T201
     npm = commands()[1]
-    subprocess.run([*npm, "ci", "--loglevel=error"], cwd=FOLDER, stdout=sys.stderr, timeout=INSTALL_S, check=True)
-    STAMP.write_text(LOCK.read_text())
+    subprocess.run([*npm, "ci", "--loglevel=error"], cwd=folder, stdout=sys.stderr, timeout=INSTALL_S, check=True)
+    stamp.write_text(lock.read_text())
 
 
 def start(script: Path, *arguments: str) -> subprocess.Popen[str]:
