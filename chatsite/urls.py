@@ -9,6 +9,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("api/", include("conversations.api.urls")),
     path("ai/", include("conversations.api.aisdk")),
+    path("v1/", include("conversations.api.openai")),
     path("", include("conversations.urls")),
 ]
 

@@ -15,6 +15,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
+from conversations.api import openai_errors
 from conversations.api.parsers import BodyTooLarge
 from conversations.models import Refused
 
@@ -72,34 +73,29 @@ def flat(problem: Any) -> list[str]:
     return [str(problem)]
 
 
-def refuse(status: HTTPStatus, code: str, detail: str) -> JsonResponse:
-    """The same shape for views outside rest framework."""
-    return JsonResponse(body(code, detail), status=status)
-
-
-def is_for_api(request: HttpRequest) -> bool:
-    return request.path_info.startswith("/api/")
+def refuse(request: HttpRequest, status: HTTPStatus, code: str, detail: str) -> JsonResponse | None:
+    """A refusal outside rest framework in the shape of the API the address is of; None for pages."""
+    if request.path_info.startswith("/v1/"):
+        return openai_errors.refuse(openai_errors.ApiError(status, code, detail))
+    return JsonResponse(body(code, detail), status=status) if request.path_info.startswith(("/api/", "/ai/")) else None
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if is_for_api(request):
-        return refuse(HTTPStatus.BAD_REQUEST, "bad_request", "This request makes no sense.")
-    return defaults.bad_request(request, exception)
+    refused = refuse(request, HTTPStatus.BAD_REQUEST, "bad_request", "This request makes no sense.")
+    return refused or defaults.bad_request(request, exception)
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if is_for_api(request):
-        return refuse(HTTPStatus.FORBIDDEN, "permission_denied", "You may not do this.")
-    return defaults.permission_denied(request, exception)
+    refused = refuse(request, HTTPStatus.FORBIDDEN, "permission_denied", "You may not do this.")
+    return refused or defaults.permission_denied(request, exception)
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if is_for_api(request):
-        return refuse(HTTPStatus.NOT_FOUND, "not_found", "Not found.")
-    return defaults.page_not_found(request, exception)
+    refused = refuse(request, HTTPStatus.NOT_FOUND, "not_found", "Not found.")
+    return refused or defaults.page_not_found(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    if is_for_api(request):
-        return refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "server_error", "This site made a mistake. It has been logged.")
-    return defaults.server_error(request)
+    detail = "This site made a mistake. It has been logged."
+    refused = refuse(request, HTTPStatus.INTERNAL_SERVER_ERROR, "server_error", detail)
+    return refused or defaults.server_error(request)
