@@ -16,7 +16,7 @@ from conversations.models import Conversation, Message, User
 from conversations.search import snippet
 from conversations.titles import title_from
 from streaming.models import Stream
-from tests.conftest import add, finish
+from tests.conftest import add, finish, stream_of
 
 pytestmark = pytest.mark.django_db
 HTMX = {"HX-Request": "true"}
@@ -40,9 +40,7 @@ def version(page: str) -> str:
 def said(owner: User, prompt: str, answer: str, title: str = "A title") -> Conversation:
     """A conversation with one finished turn."""
     conversation = Conversation.objects.create(owner=owner, title=title)
-    reply = conversation.ask(prompt)
-    assert reply.stream_id
-    stream = Stream.objects.claim(reply.stream_id, "elsewhere", 60)
+    stream = Stream.objects.claim(stream_of(conversation.ask(prompt)), "elsewhere", 60)
     assert stream
     add(stream, 1, answer)
     finish(stream, 2)
@@ -63,10 +61,10 @@ def test_the_list_changes_with_titles_answers_and_deletions(at_alices: Client, c
     at_alices.post(path("rename", conversation), {"title": "Tulips"})
     seen.append(listed(at_alices, version(seen[-1])))
     assert "Tulips" in seen[-1] and "data-live" not in seen[-1]
-    reply = conversation.ask("Why?")
+    stream = stream_of(conversation.ask("Why?"))
     seen.append(listed(at_alices, version(seen[-1])))
     assert "data-live" in seen[-1]
-    Stream.objects.filter(pk=reply.stream_id).update(status="stopped", finished_at=Now())
+    Stream.objects.filter(pk=stream).update(status="stopped", finished_at=Now())
     seen.append(listed(at_alices, version(seen[-1])))
     assert "data-live" not in seen[-1]
     at_alices.post(path("delete", conversation))
@@ -190,7 +188,7 @@ def test_model_and_instructions_hold_from_the_next_answer_on(
     settings.LLM_MODELS = ["small", "large"]
     at_alices.post(path("setup", conversation), {"model": "large", "system_prompt": "Be brief.\r\n"})
     conversation.refresh_from_db()
-    request = Stream.objects.get(pk=conversation.ask("Why?").stream_id).request
+    request = Stream.objects.get(pk=stream_of(conversation.ask("Why?"))).request
     assert request["model"] == "large"
     assert request["messages"][0] == {"role": "system", "content": "Be brief.\n"}
 
@@ -216,7 +214,7 @@ def test_a_first_prompt_may_choose_its_model(at_alices: Client, settings: Settin
 def test_a_model_that_is_no_longer_offered_is_not_asked(conversation: Conversation, settings: Settings) -> None:
     Conversation.objects.update(model="retired")
     conversation.refresh_from_db()
-    assert Stream.objects.get(pk=conversation.ask("Why?").stream_id).request["model"] == settings.LLM_MODELS[0]
+    assert Stream.objects.get(pk=stream_of(conversation.ask("Why?"))).request["model"] == settings.LLM_MODELS[0]
 
 
 # Deleting
