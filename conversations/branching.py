@@ -8,20 +8,21 @@ from uuid import UUID
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from conversations.access import owned
 from conversations.api.throttles import PROMPTS, wait_s
 from conversations.forms import BranchForm
-from conversations.models import Refused
+from conversations.models import Conversation, Refused
 
 
 @login_required
 @require_POST
 def regenerate(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Another reply beside the posted one."""
-    found, message = owned(request, pk), posted(request)
+    found, message = chosen(request, pk)
     if seconds := wait_s(request, PROMPTS):
         messages.error(request, f"That was quick. Try again in {ceil(seconds)} s.")
         return redirect("conversation", pk)
@@ -36,17 +37,14 @@ def regenerate(request: HttpRequest, pk: UUID) -> HttpResponse:
 @require_POST
 def choose(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Show the branch of the posted message."""
-    message = posted(request)
-    try:
-        owned(request, pk).choose(message)
-    except Refused as refused:
-        raise Http404 from refused
-    return redirect(f"{request.path.removesuffix('choose/')}#message-{message}")
+    found, message = chosen(request, pk)
+    found.choose(message)
+    return redirect(f"{reverse('conversation', args=[pk])}#message-{message}")
 
 
-def posted(request: HttpRequest) -> UUID:
-    form = BranchForm(request.POST)
+def chosen(request: HttpRequest, pk: UUID) -> tuple[Conversation, UUID]:
+    """The conversation and the message in it that was posted, or 404."""
+    found, form = owned(request, pk), BranchForm(request.POST)
     if not form.is_valid():
         raise Http404
-    message: UUID = form.cleaned_data["message"]
-    return message
+    return found, get_object_or_404(found.messages, pk=form.cleaned_data["message"]).pk

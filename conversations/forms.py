@@ -7,9 +7,11 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.contrib.auth.forms import UserCreationForm
+from django.contrib.auth.forms import PasswordChangeForm, UserCreationForm
 
 from conversations.models import Conversation, User
+
+GOOD_PASSWORD = "At least 8 characters, and not a common word."
 
 
 def offered() -> list[tuple[str, str]]:
@@ -92,6 +94,14 @@ class SetupForm(forms.ModelForm[Conversation]):
         return text
 
 
+def focus_on_fault(form: forms.BaseForm) -> None:
+    """Put the focus where the first thing is to be corrected; if no field is at fault by itself, in the last."""
+    for field in form.fields.values():
+        field.widget.attrs.pop("autofocus", None)
+    faulty = next((name for name in form.fields if name in form.errors), list(form.fields)[-1])
+    form.fields[faulty].widget.attrs["autofocus"] = True
+
+
 class SignupForm(UserCreationForm[User]):
     """A new account; with a visitor as its instance that visitor becomes the account and keeps the conversations."""
 
@@ -102,12 +112,26 @@ class SignupForm(UserCreationForm[User]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["username"].help_text = ""
-        self.fields["password1"].help_text = "At least 8 characters, and not a common word."
+        self.fields["password1"].help_text = GOOD_PASSWORD
         self.fields["password2"].help_text = ""
         if self.instance.is_visitor:
             self.initial["username"] = ""
+
+    def validate_password_for_user(self, user: User, _: str = "") -> None:
+        # Django says it of the confirmation, which is not at fault.
+        super().validate_password_for_user(user, "password1")  # type: ignore[misc]  # Its types lack it.
 
     def save(self, commit: bool = True) -> User:
         self.instance.is_visitor = False
         user: User = super().save(commit)
         return user
+
+
+class PasswordForm(PasswordChangeForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["new_password1"].help_text = GOOD_PASSWORD
+        self.fields["new_password2"].help_text = ""
+
+    def validate_password_for_user(self, user: User, _: str = "") -> None:
+        super().validate_password_for_user(user, "new_password1")

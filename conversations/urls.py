@@ -10,6 +10,7 @@ urlpatterns: list[URLPattern] = [
     path("login/", views.LoginView.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("signup/", views.signup, name="signup"),
+    path("password/", views.PasswordView.as_view(), name="password"),
     path("visitor/", views.visitor, name="visitor"),
     path("c/<uuid:pk>/", views.conversation, name="conversation"),
     path("c/<uuid:pk>/stop/", views.stop, name="stop"),

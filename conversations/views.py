@@ -13,16 +13,16 @@ from django.contrib import messages
 from django.contrib.auth import login
 from django.contrib.auth import views as auth_views
 from django.contrib.auth.decorators import login_required
-from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
-from django.urls import reverse
+from django.urls import reverse, reverse_lazy
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST
 
 from conversations.access import owned, person
 from conversations.api.throttles import LOGINS, PROMPTS, VISITORS, wait_s
-from conversations.forms import PromptForm, SignupForm
+from conversations.forms import PasswordForm, PromptForm, SignupForm, focus_on_fault
 from conversations.models import Conversation, Message, Refused, User
 from conversations.sharing import share_url
 from conversations.shelf import page
@@ -95,6 +95,7 @@ def signup(request: HttpRequest) -> HttpResponse:
                 messages.success(request, "Your chats are kept.")
             return onward(request)
         else:
+            focus_on_fault(form)
             status = 400
     return render(request, "registration/signup.html", {"form": form, "next": wanted(request)}, status=status)
 
@@ -117,6 +118,24 @@ class LoginView(auth_views.LoginView):
         if visitor:
             visitor.conversations.update(owner=form.get_user())
         return response
+
+    def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
+        focus_on_fault(form)
+        return super().form_invalid(form)
+
+
+class PasswordView(auth_views.PasswordChangeView):
+    form_class = PasswordForm
+    template_name = "registration/password.html"
+    success_url = reverse_lazy("home")
+
+    def form_valid(self, form: PasswordChangeForm) -> HttpResponse:
+        messages.success(self.request, "Your password is changed.")
+        return super().form_valid(form)
+
+    def form_invalid(self, form: PasswordChangeForm) -> HttpResponse:
+        focus_on_fault(form)
+        return super().form_invalid(form)
 
 
 def wanted(request: HttpRequest) -> str:

@@ -108,7 +108,7 @@ function title() {
 function showLive() {
   const live = thread.live;
   composer.form.classList.toggle("answering", Boolean(live));
-  composer.box.placeholder = live ? "You can send when the answer ends" : "Ask anything";
+  composer.box.placeholder = live ? "You can send when it ends" : "Ask anything";
   composer.form.classList.toggle("stopping", Boolean(live && stopping));
   if (!live) pause(false);
   $(`.conversation-list [data-conversation="${id}"]`)?.toggleAttribute("data-live", Boolean(live));

@@ -285,7 +285,7 @@ def test_the_composer_says_when_one_can_send_again(new_person: People) -> None:
     chat = finished(new_person)
     chat.ask(**LONG)
     chat.begins(turns=2)
-    expect(chat.page.get_by_placeholder("You can send when the answer ends")).to_be_visible()
+    expect(chat.page.get_by_placeholder("You can send when it ends")).to_be_visible()
     chat.composer.press("Escape")
     chat.ends("stopped", turns=2)
     expect(chat.page.get_by_placeholder("Ask anything")).to_be_visible()

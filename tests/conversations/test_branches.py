@@ -278,3 +278,48 @@ def test_branches_cost_a_page_no_query_each(
         found = Conversation.objects.get()
         described = [message.describe() for message in found.turns()]
     assert [len(message["branches"]) for message in described] == [1, 2, 1, 2, 1, 2]
+
+
+# ------------------------------------------------------------------------------------------------------------ the pages
+
+
+def test_the_page_shows_the_chosen_branch_and_ways_to_the_others(
+    conversation: Conversation, long: list[Message], at_alices: Client
+) -> None:
+    again = answered(conversation.regenerate(long[3].pk), "two")
+    html = at_alices.get(f"/c/{conversation.pk}/").content.decode()
+    assert "2/2" in html and f'value="{long[3].pk}" aria-label="Earlier version"' in html
+    assert ">two<" in html and "Three?" not in html
+    chosen = at_alices.post(f"/c/{conversation.pk}/choose/", {"message": long[3].pk})
+    assert chosen.headers["Location"] == f"/c/{conversation.pk}/#message-{long[3].pk}"
+    html = at_alices.get(f"/c/{conversation.pk}/").content.decode()
+    assert "1/2" in html and f'value="{again.pk}" aria-label="Later version"' in html and "Three?" in html
+
+
+def test_a_page_without_a_script_regenerates_and_says_what_hinders(
+    conversation: Conversation, long: list[Message], at_alices: Client
+) -> None:
+    path = f"/c/{conversation.pk}/regenerate/"
+    assert at_alices.post(path, {"message": long[5].pk}).headers["Location"] == f"/c/{conversation.pk}/"
+    assert "still being written" in at_alices.post(path, {"message": long[5].pk}, follow=True).content.decode()
+    assert Message.objects.count() == 7
+
+
+def test_a_prompt_posted_from_an_old_page_follows_what_that_page_showed(
+    conversation: Conversation, long: list[Message], at_alices: Client
+) -> None:
+    answered(conversation.regenerate(long[1].pk), "one")
+    at_alices.post(f"/c/{conversation.pk}/", {"text": "Four?", "parent": long[5].pk})
+    assert said(conversation)[-2:] == ["Four?", ""] and "3" in said(conversation)
+
+
+@pytest.mark.parametrize("what", ["regenerate", "choose"])
+@pytest.mark.parametrize("who", ["stranger", "owner with nonsense", "owner with another's message"])
+def test_branches_of_others_and_nonsense_are_not_there(
+    what: str, who: str, conversation: Conversation, long: list[Message], alice: User, bob: User, client: Client
+) -> None:
+    client.force_login(bob if who == "stranger" else alice)
+    other = answered(Conversation.objects.create(owner=bob).ask("Mine?"))
+    message = {"stranger": long[3].pk, "owner with nonsense": "x"}.get(who, other.pk)
+    assert client.post(f"/c/{conversation.pk}/{what}/", {"message": message}).status_code == 404
+    assert Message.objects.count() == 8
