@@ -19,7 +19,7 @@ from channels_redis.pubsub import RedisPubSubChannelLayer  # type: ignore[import
 
 async def group_send_all(layer: BaseChannelLayer, messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """Send each (group, message), together if the layer can; what could not be sent is raised after the rest was."""
-    if isinstance(layer, RedisChannelLayer):
+    if isinstance(layer, LocalChannelLayer | RedisChannelLayer):
         await layer.group_send_all(messages)
         return
     sends = (layer.group_send(group, message) for group, message in messages)
@@ -84,6 +84,10 @@ class LocalChannelLayer(BaseChannelLayer):
         self._groups[group].discard(channel)
         if not self._groups[group]:
             del self._groups[group]
+
+    async def group_send_all(self, messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        for group, message in messages:
+            await self.group_send(group, message)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         for channel in self._groups.get(group, ()):
