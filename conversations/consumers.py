@@ -178,7 +178,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
     async def _send_item(self, item: Item) -> None:
         if isinstance(item, Piece):
             for text in item.native:
-                await self.send(text)
+                await self._send_text(text)
         elif isinstance(item, Opened):
             await self._send_turn(item.stream)
         elif isinstance(item, Gone):
@@ -201,7 +201,11 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         await self._send({"type": "error", "code": code, "detail": detail, **about})
 
     async def _send(self, frame: dict[str, Any]) -> None:
-        await self.send(encode(frame))
+        await self._send_text(encode(frame))
+
+    async def _send_text(self, text: str) -> None:
+        # `send` of the generic consumer goes through three more calls to the same end.
+        await self.base_send({"type": "websocket.send", "text": text})
 
     def _end_tasks(self) -> None:
         for task in self.tasks:
