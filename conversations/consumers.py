@@ -7,6 +7,7 @@ import contextlib
 import logging
 import math
 from typing import Any
+from urllib.parse import parse_qs
 from uuid import UUID
 
 from channels.db import database_sync_to_async
@@ -56,6 +57,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         self.turns: set[str] = set()
         self.turning = asyncio.Lock()
         self.access = Access.of(self.scope)
+        self.rendered = parse_qs(self.scope["query_string"]).get(b"render") == [b"html"]
         self.pk: UUID = self.scope["url_route"]["kwargs"]["pk"]
         await self.accept()
         self.open = await self._permitted()
@@ -128,7 +130,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
             await self._refuse("attached", "This connection is attached already.")
             return
         # Joined before the next command is taken up: an ask may come right behind, and its stream is to be followed.
-        self.reader = await self.readers.enter_async_context(Reader(self.conversation.topic))
+        self.reader = await self.readers.enter_async_context(Reader(self.conversation.topic, rendered=self.rendered))
         self.tasks.append(asyncio.create_task(self._forward(self.reader, command), name=f"forward {self.pk}"))
 
     async def _ask(self, command: Asking, reader: Reader) -> None:

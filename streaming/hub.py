@@ -21,6 +21,7 @@ from django.conf import settings
 from django.db.models import Max
 
 from streaming.background import DatabaseThread, forever
+from streaming.document import Document
 from streaming.frames import Piece, Row
 from streaming.models import Chunk, Stream
 
@@ -43,6 +44,7 @@ class Tail:
         self.ended = False
         self.gone = False
         self.progress: dict[str, Any] | None = None
+        self.document: Document | None = None  # what the pages here show, once there is one
         self._pieces: list[Piece] = []
         self._size = 0
 

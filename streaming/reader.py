@@ -17,6 +17,7 @@ from typing import Any, Self
 from django.conf import settings
 from django.db.models import Max, Q
 
+from streaming.document import Document
 from streaming.frames import Piece
 from streaming.hub import Feed, Hub, Tail, get_hub
 from streaming.models import LIVE, Chunk, Stream
@@ -56,6 +57,7 @@ class Cursor:
     announced: bool
     unread: bool = True
     progress: dict[str, Any] | None = None
+    version: int = 0  # of the tail's document, for pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +82,15 @@ def standings(topic: str, named: list[uuid.UUID], since: uuid.UUID | None) -> li
 
 
 class Reader:
-    """Follows a topic, or with `only` one stream of it. Use as a context manager, `attach`, then iterate `items`."""
+    """Follows a topic, or with `only` one stream of it. Use as a context manager, `attach`, then iterate `items`.
 
-    def __init__(self, topic: str, only: str | None = None, hub: Hub | None = None) -> None:
+    `rendered`: for pages, which get text as the HTML it makes.
+    """
+
+    def __init__(self, topic: str, only: str | None = None, hub: Hub | None = None, *, rendered: bool = False) -> None:
         self.topic = topic
         self._only = only
+        self._rendered = rendered
         self._hub = hub or get_hub()
         self._feed: Feed | None = None
         self._cursors: dict[str, Cursor] = {}
@@ -184,7 +190,9 @@ class Reader:
         if tail.gone:
             self._finish(tail.stream)
             return Gone(tail.stream)
-        if cursor.unread or tail.behind(cursor.seq):
+        if self._rendered and not await self._document(cursor):
+            piece = None
+        elif cursor.unread or tail.behind(cursor.seq):
             piece = await self._read(cursor)
         else:
             piece = tail.piece_after(cursor.seq)
@@ -208,7 +216,36 @@ class Reader:
             tail.learn(rows[-1].seq)
         return Piece(tail.stream, cursor.seq, tuple(rows))
 
+    async def _document(self, cursor: Cursor) -> bool:
+        """See to it that the tail's document is there and up to date; False if nothing is new or it is too early."""
+        tail = cursor.tail
+        stream, rows, thread = uuid.UUID(tail.stream), Chunk.objects.rows, self._hub.database()
+        if tail.document is None:
+            document = Document()
+            document.take(await thread.read(rows, stream))
+            if tail.document is None:  # Another reader may have been quicker.
+                tail.document = document
+        document = tail.document
+        if tail.behind(document.seq):
+            document.take(await thread.read(rows, stream, document.seq))
+        if document.pause_s > 0 and not tail.ended:
+            if document.seq <= cursor.seq:
+                self._wake_after(document)
+            return document.seq > cursor.seq
+        while (piece := tail.piece_after(document.seq)) is not None:
+            document.take(piece.rows)
+        return True
+
+    def _wake_after(self, document: Document) -> None:
+        """Once for all readers."""
+        if not document.alarmed and self._feed is not None:
+            document.alarmed = True
+            asyncio.get_running_loop().call_later(document.pause_s, self._feed.wake)
+
     def _advance(self, cursor: Cursor, piece: Piece) -> Piece:
+        if self._rendered and cursor.tail.document is not None:
+            piece = cursor.tail.document.shown(piece, cursor.version)
+            cursor.version = piece.version
         cursor.seq = piece.seq
         if self._acks:
             self._in_flight.append((piece.stream, piece.seq, piece.size))

@@ -117,8 +117,8 @@ class Socket:
 
 
 @asynccontextmanager
-async def connected(conversation: Conversation, token: str) -> AsyncIterator[Socket]:
-    path, headers = f"/ws/conversations/{conversation.pk}/", [(b"authorization", f"Bearer {token}".encode())]
+async def connected(conversation: Conversation, token: str, query: str = "") -> AsyncIterator[Socket]:
+    path, headers = f"/ws/conversations/{conversation.pk}/{query}", [(b"authorization", f"Bearer {token}".encode())]
     communicator = WebsocketCommunicator(URLRouter(websocket_urlpatterns), path, headers=headers)
     assert (await communicator.connect(DEADLINE_S))[0]
     yield Socket(communicator)
@@ -198,6 +198,19 @@ async def test_every_kind_of_frame_that_came_has_an_example(played: list[dict[st
 async def test_every_field_that_comes_is_described(played: list[dict[str, Any]]) -> None:
     for kind in {frame["type"] for frame in played}:
         assert fields(kind) == {name for frame in played if frame["type"] == kind for name in frame} - {"type"}
+
+
+async def test_pages_get_what_is_described_in_place_of_text(
+    conversation: Conversation, alices_token: str, hub_stopped: None
+) -> None:
+    provider = ScriptedProvider([Delta(REASONING, "hm"), "- one\n", "- two"])
+    async with engine_with(provider), connected(conversation, alices_token, "?render=html") as socket:
+        await socket.say({"type": "attach"}, ask(0))
+        heard = await socket.until("end")
+    page = [frame for frame in heard if frame["type"] == "html"]
+    assert shapes(page) == shapes(examples("page")[:1])
+    assert fields("html") == set(page[0]) - {"type"}
+    assert [frame["kind"] for frame in heard if frame["type"] == "delta"] == [REASONING]
 
 
 async def test_a_client_that_does_what_the_document_says_shows_what_is_stored(

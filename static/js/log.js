@@ -18,14 +18,17 @@ export function apply(state, frame) {
     state.status = "streaming";
     return { progress: frame };
   }
-  const known = frame.seq <= state.seq;
-  // The position of an end may be known (the rows were there when the page was made), its message cannot be.
-  if (known && frame.type !== "end") return null;
+  // The position of an end may be known (the rows were there when the page was made), its message cannot be. HTML is
+  // what a position looks like: it may come again, and at the end it does.
+  const known = frame.type === "html" ? frame.seq < state.seq : frame.seq <= state.seq && frame.type !== "end";
+  if (known) return null;
   state.seq = Math.max(state.seq, frame.seq);
   state.status = frame.type === "end" ? frame.status : "streaming";
   switch (frame.type) {
     case "delta":
       return { say: frame.kind, text: frame.text };
+    case "html":
+      return { html: frame };
     case "restart":
       return { restart: frame };
     case "retry":

@@ -1,7 +1,8 @@
 // A reply on the page. Its elements are the server's (_reply.html, cloned for new turns), so that what frames make of
-// them equals what a fresh page shows. Model text is only ever appended as text.
+// them equals what a fresh page shows. Answers come as the server's HTML, everything else is only ever set as text.
 
 import { apply, begin, isLive, noteOf } from "./log.js";
+import { patch } from "./patch.js";
 
 const clone = (id) => document.getElementById(id).content.cloneNode(true);
 const ROW_BYTES = 100;
@@ -43,8 +44,14 @@ export class Reply {
     return isLive(this.state.status);
   }
 
+  // What is to be read, its blocks apart.
+  get text() {
+    return [...this.body.children].map((block) => block.textContent).join("\n");
+  }
+
   rendered() {
-    this.said = { text: [], reasoning: [] };
+    this.patches = [];
+    this.thoughts = [];
     this.discard = false;
     this.latest = null;
   }
@@ -54,8 +61,9 @@ export class Reply {
     const seq = this.state.seq;
     const change = apply(this.state, frame);
     if (!change) return;
-    this.unacked += (change.text?.length ?? 0) + ROW_BYTES * Math.max(0, this.state.seq - seq);
-    if (change.say) this.said[change.say]?.push(change.text);
+    this.unacked += (change.text ?? change.html?.html ?? "").length + ROW_BYTES * Math.max(0, this.state.seq - seq);
+    if (change.html) this.patches.push(change.html);
+    if (change.say === "reasoning") this.thoughts.push(change.text);
     this.attempt = (change.restart ?? change.retry)?.attempt ?? this.attempt;
     if (change.restart) {
       this.rendered();
@@ -69,20 +77,19 @@ export class Reply {
   render() {
     if (this.discard) this.body.replaceChildren();
     if (this.discard) this.reasoning.replaceChildren();
-    for (const [kind, into] of [["text", this.body], ["reasoning", this.reasoning]]) {
-      const text = this.said[kind].join("");
-      if (text) into.append(text);
-    }
+    for (const frame of this.patches) patch(this.body, frame);
+    const thoughts = this.thoughts.join("");
+    if (thoughts) this.reasoning.append(thoughts);
     this.details.hidden = !this.reasoning.firstChild;
     Object.assign(this.element.dataset, { seq: this.state.seq, status: this.state.status });
     this.renderNote(this.latest ?? {});
     this.rendered();
   }
 
-  renderNote({ end, retry, restart, progress, say }) {
+  renderNote({ end, retry, restart, progress, say, html }) {
     if (end) this.finish(end);
     else if (retry) this.setNote("retry", { ...retry, wait: Math.ceil(retry.wait_s), detail: retry.reason });
-    else if (say || restart || progress) {
+    else if (say || html || restart || progress) {
       if (this.note.dataset.state !== "streaming") this.setNote("streaming");
       if (this.attempt > 1) this.fill({ again: `Attempt ${this.attempt}` });
       if (progress) this.fill({ progress: pace(progress) });
@@ -91,7 +98,6 @@ export class Reply {
 
   // From here on nothing tells this reply from one of a fresh page: not even how its text is cut into nodes.
   finish(end) {
-    this.body.normalize();
     this.reasoning.normalize();
     const tokens = end.usage?.completion_tokens;
     this.setNote(noteOf(end), { detail: end.error?.detail, tokens: tokens ? `${tokens} tokens` : "" });

@@ -26,14 +26,14 @@ export class Thread {
     this.paused = false;
     this.collect();
     this.newest = [...this.replies.keys()].at(-1) ?? null;
-    this.connection = new Connection(location.origin.replace(/^http/, "ws") + path, {
+    this.connection = new Connection(`${location.origin.replace(/^http/, "ws")}${path}?render=html`, {
       opened: () => this.attach(),
       frame: (frame) => this.queue.push(frame) && this.schedule(),
       state: (state) => this.showConnection(state),
       expecting: () => Boolean(this.live) && !this.paused,
     });
     $("#connection button").addEventListener("click", () => this.connection.connect());
-    this.list.addEventListener("click", ({ target }) => this.clicked(target.closest("[data-action=copy]")));
+    this.list.addEventListener("click", ({ target }) => this.clicked(target.closest("[data-action^=copy]")));
     this.follow.stick();
   }
 
@@ -109,7 +109,7 @@ export class Thread {
       reply.unacked = 0;
     }
     reply.speech ??= new Speech((text) => ($("#speech").textContent = text));
-    reply.speech.hear(reply.body.textContent, ended);
+    reply.speech.hear(reply.text, ended);
     if (!ended) return;
     announce(reply.state.status === "done" ? "The answer is complete." : reply.note.textContent);
     this.on.ended?.(reply);
@@ -182,12 +182,16 @@ export class Thread {
   }
 
   // The source of an answer, Markdown and all, is with its stream; who may not ask for it gets what is to be seen.
+  source(reply) {
+    return fetch(`/api/streams/${reply.dataset.stream}/`)
+      .then((answer) => (answer.ok ? answer.json() : Promise.reject(answer)))
+      .then(({ text }) => text, () => reply.querySelector(".body").innerText);
+  }
+
   async clicked(button) {
     if (!button) return;
-    const reply = button.closest(".reply");
-    const source = fetch(`/api/streams/${reply.dataset.stream}/`)
-      .then((answer) => (answer.ok ? answer.json() : Promise.reject(answer)))
-      .then(({ text }) => text, () => reply.querySelector(".body").textContent);
+    const code = button.closest(".code")?.querySelector("pre");
+    const source = code ? Promise.resolve(code.textContent) : this.source(button.closest(".reply"));
     try {
       // Not awaited before: some browsers let a page copy only in the midst of a click.
       await navigator.clipboard.write([new ClipboardItem({ "text/plain": source.then((text) => new Blob([text], { type: "text/plain" })) })]);

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from streaming.rendering import render
 from tests.browser.cable import Cable
 from tests.browser.chat import Chat
 from tests.browser.conftest import People
+from tests.dom import text_of
 from tests.modelscript import expected_text
 from tests.processes import Server
 
@@ -158,7 +160,7 @@ def test_the_page_ends_as_a_fresh_one_begins(new_person: People, status: str, fi
     chat.ask(**fields)
     chat.ends(status, turns=2)
     if status == "done":
-        assert chat.text == expected_text(fields)
+        assert chat.text == text_of(render(expected_text(fields)))
     chat.looks_fresh()
 
 

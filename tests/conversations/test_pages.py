@@ -214,7 +214,7 @@ def test_too_many_prompts_are_asked_to_wait_and_kept(at_alices: Client, settings
 def test_a_page_opened_in_mid_answer_has_all_stored_text(at_alices: Client, running_stream: Stream) -> None:
     page = read(at_alices, Conversation.objects.get())
     assert f'data-stream="{running_stream.pk}" data-seq="2" data-status="streaming"' in page
-    assert '<div class="body">Hello</div>' in page
+    assert '<div class="body"><p>Hello</p></div>' in page
 
 
 def test_without_script_the_page_follows_while_an_answer_is_written(at_alices: Client, running_stream: Stream) -> None:
@@ -245,8 +245,8 @@ def test_neither_side_can_put_markup_on_the_page(at_alices: Client, alice: User)
 
 
 def test_a_bare_carriage_return_survives_the_parser(at_alices: Client, running_stream: Stream) -> None:
-    add(running_stream, 3, "\rthere")
-    assert "Hello&#13;there" in read(at_alices, Conversation.objects.get())
+    add(running_stream, 3, "Hel\rlo", kind="reasoning")
+    assert "Hel&#13;lo" in read(at_alices, Conversation.objects.get())
 
 
 def test_reasoning_is_there_and_collapsed(at_alices: Client, running_stream: Stream) -> None:
