@@ -12,7 +12,10 @@ export class Follow {
     // What the reader unfolds is what the reader wants to see.
     scroller.addEventListener("toggle", () => this.letGo(), true);
     new ResizeObserver(() => this.keep()).observe(scroller);
-    this.stick();
+    const wanted = document.getElementById(location.hash.slice(1));
+    if (wanted) wanted.scrollIntoView();
+    this.stuck = !wanted;
+    this.keep();
   }
 
   get gap() {

@@ -34,7 +34,7 @@ export class Thread {
     });
     $("#connection button").addEventListener("click", () => this.connection.connect());
     this.list.addEventListener("click", ({ target }) => this.clicked(target.closest("[data-action^=copy]")));
-    this.follow.stick();
+    this.follow.keep();
   }
 
   // What the server rendered.

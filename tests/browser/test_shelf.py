@@ -245,3 +245,14 @@ def test_a_reader_without_javascript_follows_too(new_person: People) -> None:
     reader = new_person(java_script_enabled=False).opens(share(owner))
     reader.ends()
     assert reader.text == expected_text(SLOW)
+
+
+def test_a_result_opens_at_the_message_that_was_found(new_person: People) -> None:
+    chat = asked(new_person(), '{"text": "The needle is here."}')
+    chat.ask(words=3000)
+    chat.ends(turns=2)
+    chat.page.goto("/search/?q=needle")
+    chat.page.locator("main .hits a").click()
+    expect(chat.replies.first).to_be_in_viewport()
+    chat.connects()
+    expect(chat.page.get_by_role("button", name="Jump to latest")).to_be_visible()

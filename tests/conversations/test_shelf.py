@@ -17,6 +17,7 @@ from conversations.search import snippet
 from conversations.titles import title_from
 from streaming.models import Stream
 from tests.conftest import add, finish, stream_of
+from tests.longread import long_conversation
 
 pytestmark = pytest.mark.django_db
 HTMX = {"HX-Request": "true"}
@@ -321,3 +322,12 @@ def test_a_stranger_changes_nothing(client: Client, bob: User, conversation: Con
 def test_a_stranger_takes_nothing_away(client: Client, bob: User, conversation: Conversation, kind: str) -> None:
     client.force_login(bob)
     assert client.get(path("export", conversation, kind=kind)).status_code == 404
+
+
+def test_a_page_with_200_messages_takes_at_most_8_queries(
+    at_alices: Client, alice: User, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    conversation = long_conversation(alice)
+    with django_assert_max_num_queries(8):
+        page = at_alices.get(path("conversation", conversation)).content.decode()
+    assert page.count('class="message ') >= 200
