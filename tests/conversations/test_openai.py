@@ -11,9 +11,13 @@ import orjson
 import pytest
 from asgiref.sync import sync_to_async
 from django.test import AsyncClient
+from hypothesis import given
+from hypothesis import strategies as st
 from pytest_django import Settings
 
 from conversations.api import openai
+from conversations.api.openai_errors import ApiError
+from conversations.api.openai_inputs import Asked, CompletionInput, ResponseInput
 from conversations.api.responses import SLOTS, Answer, Transcript, number
 from conversations.models import Conversation, Message, Token, User
 from streaming.frames import REASONING, RESTART, RETRY, TEXT, Row
@@ -385,6 +389,10 @@ async def test_what_asks_for_nothing_special_is_taken(at_v1: AsyncClient) -> Non
     assert set(await request_of(said)) == {"model", "messages", "stream", "stream_options"}
 
 
+KINDS: list[type[Asked]] = [ResponseInput, CompletionInput]
+NAMES = sorted(
+    {field.alias or name for kind in KINDS for name, field in kind.model_fields.items()} | {"content", "type"}
+)
 BODIES = {
     "nothing": b"",
     "no json": b"input=Why",
@@ -410,6 +418,26 @@ async def test_a_body_that_is_no_request_is_refused(path: str, what: str, at_v1:
     response = await at_v1.post(f"/v1/{path}", BODIES[what], content_type=JSON)
     assert response.status_code == 400 and response.json()["error"]["message"]
     assert not await Message.objects.aexists()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("Why?"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.sampled_from(NAMES), inner),
+    max_leaves=8,
+)
+MESSAGES = st.just([{"role": "user", "content": "Why?"}]) | VALUES
+
+
+@given(kind=st.sampled_from(KINDS), body=st.dictionaries(st.sampled_from(NAMES), VALUES), messages=MESSAGES)
+def test_whatever_is_sent_is_refused_or_can_be_sent_on(kind: type[Asked], body: dict[str, Any], messages: Any) -> None:
+    name = "messages" if kind is CompletionInput else "input"
+    try:
+        taken = kind.parse(json.dumps(body | {name: messages}).encode())
+    except ApiError as refused:
+        assert 400 <= refused.status < 500 and refused.body["message"] and refused.body["code"]
+    else:
+        assert taken.prompt.strip() and "\0" not in json.dumps(taken.wish().context)
+        assert orjson.loads(orjson.dumps(taken.parameters())) == taken.parameters()
 
 
 async def test_a_huge_body_is_refused(at_v1: AsyncClient) -> None:
