@@ -1,3 +1,5 @@
+"""The addresses of the whole site: pages, APIs, admin, health."""
+
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
@@ -9,6 +11,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("api/", include("conversations.api.urls")),
     path("ai/", include("conversations.api.aisdk")),
+    path("durable/", include("conversations.api.durable")),
     path("v1/", include("conversations.api.openai")),
     path("", include("conversations.urls")),
 ]

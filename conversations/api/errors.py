@@ -77,7 +77,8 @@ def refuse(request: HttpRequest, status: HTTPStatus, code: str, detail: str) -> 
     """A refusal outside rest framework in the shape of the API the address is of; None for pages."""
     if request.path_info.startswith("/v1/"):
         return openai_errors.refuse(openai_errors.ApiError(status, code, detail))
-    return JsonResponse(body(code, detail), status=status) if request.path_info.startswith(("/api/", "/ai/")) else None
+    ours = request.path_info.startswith(("/api/", "/ai/", "/durable/"))
+    return JsonResponse(body(code, detail), status=status) if ours else None
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

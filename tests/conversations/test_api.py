@@ -22,7 +22,7 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from conversations.api import aisdk, openai, urls
+from conversations.api import aisdk, durable, openai, urls
 from conversations.models import Conversation, Message, Token, User
 from streaming import engine
 from streaming.frames import Row
@@ -113,9 +113,9 @@ ACCESS = [
     Access("get", "/v1/models/<path:name>", 404, 404, session=False),
     Access("get", "/v1/", 404, 404, session=False),
 ]
-SURFACES = {"ai/": aisdk, "v1/": openai}
+SURFACES = {"ai/": aisdk, "durable/": durable, "v1/": openai}
 # The tests of the readers, and of OpenAI's API, are theirs.
-ASYNC = {"streams/<uuid:pk>/events/", "/v1/responses/<str:response>/cancel"}
+ASYNC = {"streams/<uuid:pk>/events/", "/durable/streams/<uuid:pk>", "/v1/responses/<str:response>/cancel"}
 CALLS = pytest.mark.parametrize("call", ACCESS, ids=lambda call: f"{call.method} {call.route or 'anything else'}")
 
 
