@@ -130,10 +130,11 @@ export class Thread {
     const asked = element(prompt.id);
     const last = asked ?? element(prompt.parent);
     if (!last && prompt.parent) return void this.lookAgain();
-    while (this.list.lastElementChild && this.list.lastElementChild !== last) {
-      this.replies.delete(this.list.lastElementChild.dataset.stream);
-      this.list.lastElementChild.remove();
+    while (this.list.lastChild && this.list.lastChild !== last) {
+      this.replies.delete(this.list.lastChild.dataset?.stream);
+      this.list.lastChild.remove();
     }
+    if (last) this.list.append("\n");
     const added = Reply.of(reply);
     this.replies.set(stream, added);
     place(added.element, reply);

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from tests import browsers
 from tests.browser.cable import Cable
@@ -24,6 +24,7 @@ FLAGS = (
 QUICK = {"STREAM_LEASE_S": "2", "STREAM_BACKOFF_S": "0.4", "ACCESS_CHECK_S": "0.5", "STREAM_PROGRESS_S": "0.2"}
 SECONDS = 15
 DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 People = Callable[..., Person]
 
@@ -31,6 +32,7 @@ People = Callable[..., Person]
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     # Playwright's loop counts as running in this thread for as long as it lives, so it must not outlive the package.
+    expect.set_options(timeout=SECONDS * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browsers.browser(), args=list(FLAGS))
         yield browser

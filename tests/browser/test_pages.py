@@ -8,10 +8,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.chat import Chat
-from tests.browser.conftest import People
+from tests.browser.conftest import PHONE, People
 from tests.processes import Server
 
-PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 SPOILED = """() => {
     const send = WebSocket.prototype.send;
     WebSocket.prototype.send = function (text) { send.call(this, text.replace("Again?", " ")); };
