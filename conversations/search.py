@@ -102,6 +102,7 @@ def snippet(text: str, words: list[str]) -> SafeString:
     any_word = re.compile("|".join(map(re.escape, words)), re.IGNORECASE)
     first = any_word.search(text)
     start = max(0, first.start() - BEFORE_CHARS) if first else 0
+    start = text.find(" ", start, first.start()) + 1 or start if first and start else start
     line = text[start : start + SNIPPET_CHARS]
     marked, at = "…" if start else "", 0
     for found in any_word.finditer(line):

@@ -23,6 +23,17 @@ document.addEventListener(
   true,
 );
 
+// A dialogue that a menu opens takes the menu's place, and gives the focus back to it.
+document.addEventListener(
+  "toggle",
+  ({ target, newState }) => {
+    if (!target.matches(".sheet")) return;
+    if (newState === "open") for (const menu of menus()) menu.open = false;
+    else if (document.activeElement === document.body) document.querySelector(".conversation-menu > summary").focus();
+  },
+  true,
+);
+
 // The list of chats asks for its newer self (htmx). Unseen it need not ask; seen again it must not wait.
 const chats = () => document.getElementById("chats");
 const refresh = () => document.hidden || chats()?.dispatchEvent(new Event("refresh"));
