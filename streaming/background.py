@@ -50,9 +50,16 @@ class DatabaseThread:
         self._executor.shutdown(wait=False)
 
 
+def cancelled() -> bool:
+    """Whether the running task was told to end. A loop has to ask: a library that it awaits may swallow the
+    CancelledError, as everything does that is built on `asyncio.wait_for` before Python 3.12 (redis-py, psycopg)."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def forever(step: Callable[[], Awaitable[None]], pause: Callable[[], Awaitable[object]]) -> None:
     """`pause`, `step`, and so on until cancelled; a step that fails is logged and tried again after the next pause."""
-    while True:
+    while not cancelled():
         await pause()
         try:
             await step()

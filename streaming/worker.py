@@ -19,7 +19,7 @@ from procrastinate.contrib.django.utils import connector_params
 from procrastinate.psycopg_connector import PsycopgConnector
 
 from streaming import tasks
-from streaming.background import DatabaseThread
+from streaming.background import DatabaseThread, cancelled
 from streaming.engine import Engine, claim
 from streaming.providers import Provider, provider_from_settings
 
@@ -69,7 +69,7 @@ async def _take_jobs(engine: WorkerEngine) -> None:
     """Procrastinate's worker; it ends with its connection to the database, so it is started again until cancelled."""
     database = DatabaseThread("sweep")
     try:
-        while True:
+        while not cancelled():
             try:
                 await _take_jobs_once(engine, database)
             except Exception:

@@ -34,8 +34,9 @@ JSON = "application/json"
 
 
 @pytest.fixture
-def wakes(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+def wakes(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """One entry for each time the engine was woken."""
+    settings.STREAM_ENGINE = "process"
     woken: list[None] = []
     monkeypatch.setattr(engine, "wake", lambda: woken.append(None))
     return woken
