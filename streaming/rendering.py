@@ -35,7 +35,7 @@ _TAG = re.compile(r"<[^>]*>")
 
 _UNFIT = re.compile("[\0\ufdd0-\ufdef]")
 _INLINE_MATH = re.compile(r"\\\([^`\n]+?\\\)|\\\[[^`\n]+?\\\]|\$\$[^`$\n]+\$\$")
-_DISPLAY_MATH = re.compile(r"[ \t]*(\\\[|\$\$)")
+_DISPLAY_MATH = re.compile(r"[ \t]*(?:(?:[-+*]|\d{1,9}[.)])[ \t]+)*(\\\[|\$\$)")
 _CLOSING = {"\\[": "\\]", "$$": "$$"}
 _LEAVES_MATH = re.compile(r"[ \t>]*(?:```|~~~|\Z)|.*(?:-->|\?>|\]\]>|</)")
 
@@ -65,7 +65,7 @@ def mask(text: str) -> str:
         opened = None if closing else _DISPLAY_MATH.match(line)
         if opened and _CLOSING[opened[1]] not in line[opened.end() :]:
             closing, indent = _CLOSING[opened[1]], opened.start(1)
-            lines.append(line.translate(MASK))
+            lines.append(line[:indent] + line[indent:].translate(MASK))
         elif closing:
             end = line.find(closing) + len(closing) if closing in line else len(line)
             closing = "" if closing in line else closing

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from streaming.markup import Node, html_of
+from streaming.markup import MASK, Node, html_of
 from streaming.rendering import mask, normal, write
 
 LINE_CHARS = 1000
@@ -31,6 +31,7 @@ _NO_ADDRESS = re.compile(r"\([ \t]*[^<\s]\S*[ \t]+[^\"'(\s)]")
 # What may come to stand at a line's beginning when the bracket before it goes: nothing that could begin a block.
 _PLAIN = re.compile(r"[^\W\d_]|`(?!`)|\*\*?\w|[\"'(]")
 _NO_WORDS = re.compile(rf"(?:[^\n]*\n)*{_ITEM}[ \t]*")
+_OPEN_MATH = re.compile(r"(?:\\[(\[]|\$\$)[^`\n]*\Z")
 _LINE_END = re.compile(r"\n[ \t>\n]*\Z")
 
 
@@ -42,6 +43,7 @@ def render_live(text: str) -> str:
 def live_nodes(text: str, at: int = 0) -> list[Node]:
     """The elements of a normal text of which more may follow, from `at` on, where a block begins."""
     shown = mask(text[at:])[: max(decided(text) - at, 0)]
+    shown = _OPEN_MATH.sub(lambda math: math[0].translate(MASK), shown)
     written = write(shown, unfinished=True)
     if written.words_at is None:
         return written.nodes
@@ -174,4 +176,4 @@ def close(words: str) -> str:
     scan = _Scan(_TYPING.sub("", body))
     scan.run()
     closed = scan.closed()
-    return words if _NO_WORDS.fullmatch(closed) else closed + words[len(body) :]
+    return words if end and _NO_WORDS.fullmatch(closed + " ") else closed + words[len(body) :]
