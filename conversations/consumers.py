@@ -207,7 +207,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
 
     async def _send_text(self, text: str) -> None:
         # `send` of the generic consumer goes through three more calls to the same end.
-        await self.base_send({"type": "websocket.send", "bytes": None, "text": text})
+        await self.base_send({"type": "websocket.send", "text": text})  # type: ignore[arg-type]
 
     def _end_tasks(self) -> None:
         for task in self.tasks:
