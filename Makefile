@@ -9,7 +9,7 @@ PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3 python
 INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster install test check bench bench-quick lint format lock clean
+.PHONY: help run cluster install test chaos check bench bench-quick lint format lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -27,6 +27,9 @@ install: $(VENV)/.run ## Only install what the site needs into .venv
 test: $(VENV)/.dev ## Run every test, those in a real browser too (ARGS="-k stop -x" goes to pytest)
 	@$(PY) -m tests.javascript
 	@chrome="$$($(PY) -m tests.browsers)" && CHROME="$$chrome" $(PY) -m pytest $(ARGS)
+
+chaos: $(VENV)/.dev ## Break everything at random and check the promises (RUNS=500 SEED= FAULT= SITES=2 MINUTES=90)
+	@exec $(PY) -m tests.chaos
 
 check: lint test ## What CI runs: lint, then test
 

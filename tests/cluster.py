@@ -93,7 +93,9 @@ class Cluster:
 
     def _worker(self, number: int) -> Service:
         command = [sys.executable, *self.worker_command(number)]
-        return Service(f"worker-{number}", command, self.home, self.environment, cwd=ROOT)
+        worker = Service(f"worker-{number}", command, self.home, self.environment, cwd=ROOT)
+        worker.ready = lambda: f":{worker.pid}:" in worker.head()  # The name under which it says that it begins.
+        return worker
 
     def _web(self, number: int, port: int) -> Server:
         """Uvicorn and daphne by turns, the one for production first: the site must not care."""
@@ -111,13 +113,16 @@ class Cluster:
         )
 
     def wait_until_ready(self) -> None:
-        """Every process runs and every web process finds what it needs, a worker too; fails after START_S."""
+        """Return when every process runs and says that it is ready; fail after START_S."""
         deadline = time.monotonic() + START_S
-        while not (all(service.alive for service in self.services) and all(web.ready() for web in self.web)):
-            missing = [service.name for service in self.services if not (service.alive and service.ready())]
-            assert time.monotonic() < deadline, f"not ready: {', '.join(missing)}; see {self.home}/*.log"
+        while missing := self.missing():
+            assert time.monotonic() < deadline, f"not ready: {missing}; see {self.home}/*.log"
             self.mend()
             time.sleep(LOOK_S)
+
+    def missing(self) -> str:
+        """The names of what does not run, or is not ready; empty if all is well."""
+        return ", ".join(service.name for service in self.services if not (service.alive and service.ready()))
 
     def mend(self) -> list[str]:
         """Start again what ended RESTART_S ago or longer; returns a line for each new end."""

@@ -30,7 +30,7 @@ import psycopg
 import redis as redis_client
 
 ROOT = Path(__file__).resolve().parent.parent
-START_S = 60.0
+START_S = 120.0
 STOP_S = 20.0
 WARDEN = """
 import os, shutil, signal, sys, time
@@ -107,6 +107,7 @@ class Service:
     user: str | None = None
     cwd: Path | None = None
     process: subprocess.Popen[bytes] | None = None
+    began_at: int = 0
 
     @property
     def log(self) -> Path:
@@ -127,6 +128,7 @@ class Service:
         if self.process is not None:
             warden.watch(self.process.pid, 0)
         with self.log.open("ab") as log:
+            self.began_at = log.tell()
             self.process = subprocess.Popen(
                 self.command,
                 cwd=self.cwd or self.home,
@@ -151,8 +153,18 @@ class Service:
                 self.spawn()
             time.sleep(0.02)
 
-    def tail(self, size: int = 2000) -> str:
-        return self.log.read_text(errors="replace")[-size:]
+    def head(self, size: int = 4000) -> str:
+        """What this process wrote first to its log."""
+        return self._read(self.began_at, size)
+
+    def tail(self, size: int = 4000) -> str:
+        """The end of its log."""
+        return self._read(max(self.began_at, self.log.stat().st_size - size), size)
+
+    def _read(self, start: int, size: int) -> str:
+        with self.log.open("rb") as log:
+            log.seek(start)
+            return log.read(size).decode(errors="replace")
 
     def signal(self, number: int) -> None:
         """Send a signal; to a process that has ended: nothing."""

@@ -23,7 +23,7 @@ from tests.servers import ROOT, free_port
 from tests.test_servers import ended, wait_for
 
 # Eight processes at once, most of them a second of work to start, on whatever machine this is.
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.scaled, pytest.mark.timeout(180)]
 
 
 @pytest.fixture
