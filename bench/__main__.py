@@ -1,17 +1,73 @@
 """The benchmark's command line; bench/README.md says what to call.
 
-python -m bench quick
+python -m bench quick | full | render | one of the measurements
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-from bench import quick, store
+from bench import catchup, ladders, memory, quick, render, restart, stages, storage, store
+from bench.load import Source, running
+from bench.subjects import Embedded, Scaled
+from tests.servers import ROOT
 
-HIDDEN = {"rate", "seconds", "warm_s", "processes", "closed", "bytes_per_delta", "source_late_ms", "max_ms"}
+HIDDEN = {
+    "rate", "seconds", "warm_s", "processes", "closed", "bytes_per_delta", "source_late_ms", "max_ms", "persists",
+}  # fmt: skip
+Records = Iterator[dict[str, Any]]
+IDLE = 500
+ACTIVE = 200
+SLOW = 50
+
+
+def _memory(options: argparse.Namespace) -> Records:
+    for column in (Embedded, Scaled):
+        with store.home() as place, Source(place) as source, running(column(place), source) as site:
+            yield memory.idle(site, source, IDLE, watch_s=options.seconds)
+            yield memory.active(site, source, ACTIVE)
+            yield memory.slow(site, source, SLOW)
+
+
+def _soak(options: argparse.Namespace) -> Records:
+    for column in (Embedded, Scaled):
+        with store.home() as place, Source(place) as source, running(column(place), source) as site:
+            yield memory.soak(site, source, options.minutes)
+
+
+def _catchup(options: argparse.Namespace) -> Records:
+    for column in (Embedded, Scaled):
+        with store.home() as place, Source(place) as source, running(column(place), source) as site:
+            for record in catchup.attaching(site):
+                yield {"kind": "attach", **record}
+            for record in catchup.opening(site):
+                yield {"kind": "page", **record}
+            yield {"kind": "crowd", **catchup.crowd(site, source)}
+
+
+def _restart(options: argparse.Namespace) -> Records:
+    with store.home() as place, Source(place) as source, running(Embedded(place), source) as site:
+        yield restart.embedded(site, source)
+    with store.home() as place, Source(place) as source, running(Scaled(place), source) as cluster:
+        yield from restart.scaled(cluster, source)
+
+
+MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Records]] = {
+    "latency": lambda options: ladders.latency(options.subjects, options.seconds),
+    "capacity": lambda options: ladders.capacity(options.subjects, options.seconds),
+    "fan-out": lambda options: ladders.fan_out(options.subjects, options.seconds),
+    "stages": lambda options: stages.stages(100, options.seconds),
+    "memory": _memory,
+    "soak": _soak,
+    "catch-up": _catchup,
+    "storage": lambda options: storage.storage(options.seconds),
+    "restart": _restart,
+    "quick": lambda options: quick.run(options.web),
+}
 
 
 def say(record: dict[str, Any]) -> None:
@@ -21,18 +77,37 @@ def say(record: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def run(measurement: str, options: argparse.Namespace) -> None:
+    """Measure, telling each record as it comes; what there is is kept if a later one fails."""
+    machine = store.machine()
+    records: list[dict[str, Any]] = []
+    say({"measuring": measurement})
+    try:
+        for record in MEASUREMENTS[measurement](options):
+            say(record)
+            records.append(record)
+    finally:
+        store.save(measurement, records, machine)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("quick", help="a minute: latency, fan-out, memory, restart of the embedded column")
-    command.add_argument("--web", choices=("uvicorn", "daphne"), default="uvicorn")
+    parser.add_argument("command", choices=["full", "render", *MEASUREMENTS])
+    parser.add_argument("--subjects", type=lambda names: names.split(","), default=list(ladders.SUBJECTS))
+    parser.add_argument("--seconds", type=float, default=8.0, help="how long each load is measured")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long a soak takes")
+    parser.add_argument("--web", choices=("uvicorn", "daphne"), default="uvicorn")
+    parser.add_argument("--no-soak", action="store_true", help="leave the soak out of `full`")
+    parser.add_argument("--to", type=Path, default=ROOT / "docs", help="the folder that the page is written to")
     options = parser.parse_args()
-    machine = store.machine()
-    records = []
-    for record in quick.run(options.web):
-        say(record)
-        records.append(record)
-    store.save("quick", records, machine)
+    if options.command == "full":
+        for measurement in MEASUREMENTS:
+            if measurement != "quick" and not (measurement == "soak" and options.no_soak):
+                run(measurement, options)
+    elif options.command != "render":
+        run(options.command, options)
+    if options.command in ("full", "render"):
+        render.write(options.to)
 
 
 if __name__ == "__main__":

@@ -111,6 +111,12 @@ class Source:
             assert time.monotonic() < deadline, f"{waiting} of {streams} streams were asked for"
             time.sleep(0.02)
 
+    def wait_until_speaking(self) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while not self.control("state")["spoken"]:
+            assert time.monotonic() < deadline, "no stream speaks"
+            time.sleep(0.05)
+
     def wait_until_silent(self) -> None:
         deadline = time.monotonic() + WAIT_S
         while self.control("state")["speaking"]:
@@ -119,11 +125,17 @@ class Source:
 
 
 class Readers:
-    """bench/reader.py in so many processes; a context that opens the lines and closes them."""
+    """bench/reader.py in so many processes; a context that opens the lines, some `at_once`, and closes them.
 
-    def __init__(self, lines: Sequence[Line], count: int = 1, skip: int = 0, processes: int = 1) -> None:
+    `opened_s`: how long it took until all were open and had heard what they were to hear.
+    """
+
+    def __init__(
+        self, lines: Sequence[Line], count: int = 1, skip: int = 0, processes: int = 1, at_once: int = 50
+    ) -> None:
         self._shares = [lines[number::processes] for number in range(processes)]
-        self._work = {"count": count, "skip": skip}
+        self._work = {"count": count, "skip": skip, "at_once": at_once}
+        self.opened_s = 0.0
         self._processes: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> Self:
@@ -134,8 +146,7 @@ class Readers:
             )
         for process, lines in zip(self._processes, self._shares, strict=True):
             _tell(process, lines=[asdict(line) for line in lines], **self._work)
-        for process in self._processes:
-            _told(process)
+        self.opened_s = max(_told(process)["opened_s"] for process in self._processes)
         return self
 
     def __exit__(

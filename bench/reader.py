@@ -1,8 +1,9 @@
 """The load's clients, as lean as they can be: many websockets or event streams in one process, each delta's age taken.
 
 Driven by bench/readers.py over stdin and stdout, a JSON object a line:
-    <- {"lines": [Line...], "count": deltas in each stream, "skip": deltas at its start that are not measured}
-    -> {"ready": n}                       every line is open, and heard what it was to hear before the start
+    <- {"lines": [Line...], "count": deltas in each stream, "skip": deltas at its start that are not measured,
+        "at_once": handshakes}
+    -> {"ready": n, "opened_s": ...}      every line is open, and heard what it was to hear before the start
     <- {"until": monotonic seconds}       measure until all is read, at the latest until then
     -> the figures (`Figures.told`)
     <- end of file: close everything and end
@@ -30,7 +31,6 @@ from typing import Any, cast
 import uvloop
 
 STAMP = re.compile(rb"(\d{6}):(\d{14}) ")
-OPENING = 50  # So many handshakes are under way at once.
 OPEN_S = 60.0
 # Ages are told as counts in classes that are 1 % wide, so that the figures of several processes can be added up.
 CLASS = math.log(1.01)
@@ -248,12 +248,14 @@ async def main() -> None:
     assert work is not None
     lines = [Line(**line) for line in work["lines"]]
     figures = Figures(len(lines), work["count"], work["skip"])
-    opening = asyncio.Semaphore(OPENING)
+    opening = asyncio.Semaphore(work["at_once"])
+    began_s = time.monotonic()
     async with asyncio.timeout(OPEN_S):
         await asyncio.gather(*(connect(line, figures, opening) for line in lines))
+    opened_s = time.monotonic() - began_s
     gc.collect()
     gc.disable()
-    tell(ready=len(lines))
+    tell(ready=len(lines), opened_s=opened_s)
     while (order := await told(orders)) is not None:
         began_s, cpu_s = time.monotonic(), time.process_time()
         try:

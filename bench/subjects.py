@@ -16,7 +16,7 @@ import psutil
 
 from bench.load import Load, Source
 from bench.reader import Line
-from tests.cluster import DAPHNE, SITE, UVICORN, Cluster, is_ready
+from tests.cluster import DAPHNE, SITE, UVICORN, WORKER, Cluster, is_ready
 from tests.servers import ROOT, Server, Service, free_port
 
 ASKERS = 8
@@ -28,6 +28,7 @@ SETTINGS = {
     "SECRET_KEY": "the same for all processes of a benchmark",
     "LOG_LEVEL": "WARNING",
     "STREAM_CONCURRENCY": "2000",
+    "STREAM_SILENCE_S": "600",  # The source says nothing before all streams of a load were asked for.
     "THROTTLE_VISITORS": "",
     "THROTTLE_PROMPTS": "",
     "THROTTLE_LOGINS": "",
@@ -35,7 +36,7 @@ SETTINGS = {
 NOT_FROM_HERE = {"DATABASE_URL", "REDIS_URL", "STREAM_ENGINE", "DEBUG", "ALLOWED_HOSTS", "LLM_SYSTEM_PROMPT"}
 
 
-def environment(**settings: str) -> dict[str, str]:
+def clean(**settings: str) -> dict[str, str]:
     """This process's environment without what would configure a site, and with `settings`."""
     kept = {name: value for name, value in os.environ.items() if name not in NOT_FROM_HERE}
     return kept | SETTINGS | settings
@@ -80,6 +81,11 @@ class Site(ABC):
     @abstractmethod
     def urls(self) -> list[str]:
         """The addresses of its web processes."""
+
+    @property
+    @abstractmethod
+    def environment(self) -> dict[str, str]:
+        """What its processes are told."""
 
     @abstractmethod
     def start(self, source: Source) -> None: ...
@@ -131,8 +137,15 @@ class Site(ABC):
 class Embedded(Site):
     """One process with SQLite."""
 
-    def __init__(self, home: Path, settings: dict[str, str] | None = None, web: Sequence[str] = UVICORN) -> None:
+    def __init__(
+        self,
+        home: Path,
+        settings: dict[str, str] | None = None,
+        web: Sequence[str] = UVICORN,
+        application: str = SITE,
+    ) -> None:
         super().__init__(home, settings)
+        self._application = application
         self.name = "chatsite embedded" if web is UVICORN else "chatsite embedded (daphne)"
         self._web = web
         self._server: Server | None = None
@@ -152,17 +165,29 @@ class Embedded(Site):
         return self._server
 
     @property
+    def environment(self) -> dict[str, str]:
+        return self._environment
+
+    @property
     def database(self) -> Path:
         return self.home / "site.sqlite3"
 
     def start(self, source: Source) -> None:
-        own = environment(DATABASE_URL=f"sqlite:///{self.database}", OPENAI_BASE_URL=source.url, **self.settings)
+        database = f"sqlite:///{self.database}"
+        self._environment = own = clean(DATABASE_URL=database, OPENAI_BASE_URL=source.url, **self.settings)
         migrate = Service("migrate", [sys.executable, "manage.py", "migrate", "-v0"], self.home, own, cwd=ROOT)
         migrate.spawn()
         assert migrate.wait(60) == 0, migrate.tail()
         port = free_port()
         url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", *self._web, "-p" if self._web is DAPHNE else "--port", str(port), SITE]
+        command = [
+            sys.executable,
+            "-m",
+            *self._web,
+            "-p" if self._web is DAPHNE else "--port",
+            str(port),
+            self._application,
+        ]
         self._server = Server("web", command, self.home, own, ready=lambda: is_ready(url), cwd=ROOT, port=port, url=url)
         self._server.start()
 
@@ -177,11 +202,23 @@ class Embedded(Site):
 class Scaled(Site):
     """PostgreSQL as it comes (it waits for the disk), Redis, a worker, a web process."""
 
-    def __init__(self, home: Path, settings: dict[str, str] | None = None, webs: int = 1, workers: int = 1) -> None:
+    def __init__(
+        self,
+        home: Path,
+        settings: dict[str, str] | None = None,
+        webs: int = 1,
+        workers: int = 1,
+        worker: Sequence[str] = WORKER,
+    ) -> None:
         super().__init__(home, settings)
+        self._worker = worker
         self.name = "chatsite scaled out"
         self._size = webs, workers
         self._cluster: Cluster | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return self.cluster.environment
 
     @property
     def cluster(self) -> Cluster:
@@ -195,7 +232,9 @@ class Scaled(Site):
     def start(self, source: Source) -> None:
         webs, workers = self._size
         own = SETTINGS | {"OPENAI_BASE_URL": source.url} | self.settings
-        self._cluster = Cluster(self.home, webs=webs, workers=workers, settings=own)
+        self._cluster = Cluster(
+            self.home, webs=webs, workers=workers, settings=own, worker_command=lambda _: self._worker
+        )
         self._cluster.start()
 
     def stop(self) -> None:

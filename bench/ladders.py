@@ -1,0 +1,73 @@
+"""Latency, capacity and fan-out: the same loads, growing, on every subject."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bench.load import Load, Source, Subject, held, measure, running
+from bench.peers import subjects as peers
+from bench.store import home
+from bench.subjects import Direct, Embedded, Scaled
+
+Maker = Callable[[Path], Subject]
+OURS: dict[str, Maker] = {"embedded": Embedded, "scaled": Scaled}
+PEERS: dict[str, Maker] = {
+    "websockets": peers.websockets_relay,
+    "node": peers.node_relay,
+    "bun": peers.bun_relay,
+    "resumable": peers.resumable_stream,
+    "stock": peers.stock,
+    "stock-scaled": peers.stock_scaled,
+}
+SUBJECTS: dict[str, Maker] = {"direct": Direct, **OURS, **PEERS}
+STREAMS = (1, 10, 50, 100, 200)
+READERS = (1, 10, 100, 500)
+MANY = (10, 25, 50, 100, 200, 300, 400, 500, 600, 800, 1000)
+MANY_LINES = 500  # From here on the clients are two processes.
+
+
+def latency(only: Iterable[str], seconds: float) -> Iterator[dict[str, Any]]:
+    """Ages at growing numbers of streams; ours over websockets and server-sent events."""
+    for name in only:
+        for kind in ["ws", "http"] if name in OURS else [kind_of(name)]:
+            yield from _climb(name, [Load(streams, seconds=seconds, kind=kind) for streams in STREAMS])
+
+
+def fan_out(only: Iterable[str], seconds: float) -> Iterator[dict[str, Any]]:
+    """One stream, growing numbers of readers."""
+    for name in only:
+        if name != "direct":
+            kind = kind_of(name)
+            yield from _climb(name, [Load(1, readers, seconds=seconds, kind=kind) for readers in READERS])
+
+
+def capacity(only: Iterable[str], seconds: float) -> Iterator[dict[str, Any]]:
+    """Growing numbers of streams until one is too many; the last record that says `held` is the capacity."""
+    for name in only:
+        if name != "direct":
+            loads = [Load(streams, seconds=seconds, warm_s=2, kind=kind_of(name)) for streams in MANY]
+            yield from _climb(name, loads, until_too_many=True)
+
+
+def kind_of(name: str) -> str:
+    return "http" if name in ("direct", "resumable") else "ws"
+
+
+def _climb(name: str, loads: list[Load], until_too_many: bool = False) -> Iterator[dict[str, Any]]:
+    """One load after the other; a subject that was too slow for one is started anew for the next."""
+    remaining = list(loads)
+    while remaining:
+        with home() as place, Source(place) as source, running(SUBJECTS[name](place), source) as subject:
+            kept_up = True
+            while remaining and kept_up:
+                load = remaining.pop(0)
+                wide = load.streams * load.readers >= MANY_LINES
+                measured = measure(subject, source, replace(load, processes=2 if wide else 1))
+                kept_up = held(measured)
+                yield {**measured, "persists": subject.persists, "held": kept_up}
+                source.wait_until_silent()
+            if until_too_many and not kept_up:
+                return
