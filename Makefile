@@ -3,6 +3,7 @@
 
 HOST ?= 127.0.0.1
 PORT ?= 8000
+COLUMN ?= embedded scaled
 VENV := .venv
 PY := $(VENV)/bin/python
 PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3 python
@@ -24,9 +25,13 @@ cluster: $(VENV)/.dev ## Run the site scaled out: PostgreSQL, Redis, two web pro
 
 install: $(VENV)/.run ## Only install what the site needs into .venv
 
-test: $(VENV)/.dev ## Run every test, those in a real browser too (ARGS="-k stop -x" goes to pytest)
+test: $(VENV)/.dev ## Run every test on SQLite, then on PostgreSQL and Redis (COLUMN=scaled: only there; ARGS="-k stop -x" for pytest)
 	@$(PY) -m tests.javascript
-	@chrome="$$($(PY) -m tests.browsers)" && CHROME="$$chrome" $(PY) -m pytest $(ARGS)
+	@chrome="$$($(PY) -m tests.browsers)" || exit 1; status=0; \
+	for column in $(COLUMN); do \
+		echo "Column: $$column"; \
+		COLUMN=$$column CHROME="$$chrome" $(PY) -m pytest $(ARGS) || status=1; \
+	done; exit $$status
 
 chaos: $(VENV)/.dev ## Break everything at random and check the promises (RUNS=500 SEED= FAULT= SITES=2 MINUTES=90)
 	@exec $(PY) -m tests.chaos
