@@ -25,7 +25,7 @@ WIDTHS: dict[str, dict[str, Any]] = {
 }
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 WEBP = {"format": "webp", "quality": 60}
-DEMO = {"OPENAI_BASE_URL": "", "OPENAI_API_KEY": "", "LLM_MODELS": "", "DEMO_DELTAS_PER_S": "200"}
+DEMO = {"OPENAI_BASE_URL": "", "OPENAI_API_KEY": "", "LLM_MODELS": "", "DEMO_DELTAS_PER_S": "40"}
 PASSWORD = "tall blue tulips"
 EARLIER = (
     "Which trees lose their leaves last?",
