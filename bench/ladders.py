@@ -48,7 +48,7 @@ def capacity(only: Iterable[str], seconds: float) -> Iterator[dict[str, Any]]:
     """Growing numbers of streams until one is too many; the last record that says `held` is the capacity."""
     for name in only:
         if name != "direct":
-            loads = [Load(streams, seconds=seconds, warm_s=2, kind=kind_of(name)) for streams in MANY]
+            loads = [Load(streams, seconds=seconds, kind=kind_of(name)) for streams in MANY]
             yield from _climb(name, loads, until_too_many=True)
 
 

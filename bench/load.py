@@ -33,13 +33,14 @@ DISTURBED = 0.2
 
 @dataclass(frozen=True)
 class Load:
-    """`streams` at `rate` deltas a second with `readers` each, measured for `seconds` after `warm_s`."""
+    """`streams` at `rate` deltas a second with `readers` each, measured for `seconds` after `warm_s`, in the first
+    second of which the streams begin."""
 
     streams: int
     readers: int = 2
     rate: float = 50.0
     seconds: float = 5.0
-    warm_s: float = 1.0
+    warm_s: float = 2.0
     kind: str = "ws"
     processes: int = 1
 

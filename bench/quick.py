@@ -10,7 +10,7 @@ from bench.load import Load, Source, measure, running
 from bench.store import home
 from bench.subjects import Direct, Embedded
 
-SECONDS = 4.0
+SECONDS = 3.0
 LADDER = (1, 10, 50)
 FAN_OUT = (1, 100)
 IDLE = 150
@@ -19,7 +19,7 @@ IDLE = 150
 def run(web: str) -> Iterator[dict[str, Any]]:
     """One record after the other, as they are measured."""
     with home() as place, Source(place) as source:
-        yield {"measurement": "latency", **measure(Direct.of(source), source, Load(50, 1, seconds=2))}
+        yield {"measurement": "latency", **measure(Direct.of(source), source, Load(50, 1, seconds=2, kind="http"))}
         with running(Embedded.with_web(place, web), source) as site:
             # On a fresh process, which has no memory to reuse.
             yield {"measurement": "memory", **memory.idle(site, source, IDLE)}

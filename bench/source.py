@@ -4,8 +4,8 @@
 
 A delta is 22 characters, `nnnnnn:tttttttttttttt `: its number in the stream and CLOCK_MONOTONIC in microseconds at the
 moment it is written, so a reader anywhere on this machine knows how old it is and whether one is missing. What a stream
-says is told by the last user message, a JSON object of `Wish`. Nobody speaks before POST /go, so that all streams of a
-run begin with every reader attached, each at its own moment within the period.
+says is told by the last user message, a JSON object of `Wish`. Nobody speaks before /go, so that all streams of a run
+begin with every reader attached, each at its own moment of the second after it.
 
 On plain asyncio, whose transports write at once; uvloop's write at the end of the turn of the loop, after the stamp.
 """
@@ -32,6 +32,7 @@ ENDING = EVENT % (b"{}", b'"stop"')
 DONE = b"data: [DONE]\n\n"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 PHASE = 0.618034  # The golden ratio's: any number of streams is spread evenly.
+RAMP_S = 1.0  # Within so much after the go all streams have begun.
 BURST = 100  # So many deltas of a stream without a rate are written in one turn.
 FOR_S = 7200.0
 
@@ -86,7 +87,7 @@ class Source:
         answer = Answer(0.0, self.asked, wish, connection, padding=b"x" * wish.pad)
         self.asked += 1
         if self._open:
-            self._begin([answer])
+            self._begin([answer], 0.0)
         else:
             self._waiting.append(answer)
 
@@ -95,7 +96,7 @@ class Source:
         if path == "/go":
             self._open = True
             waiting, self._waiting = self._waiting, []
-            self._begin(waiting)
+            self._begin(waiting, RAMP_S)
         elif path == "/hold":
             self._open = False
             self.asked = self.spoken = 0
@@ -109,11 +110,10 @@ class Source:
             "cpu_s": time.process_time(),
         }
 
-    def _begin(self, answers: list[Answer]) -> None:
+    def _begin(self, answers: list[Answer], within_s: float) -> None:
         now = time.monotonic()
         for answer in answers:
-            period = 1 / answer.wish.rate if answer.wish.rate else 0.0
-            answer.due = now + (answer.number * PHASE % 1) * period
+            answer.due = now + (answer.number * PHASE % 1) * within_s
             heapq.heappush(self._due, answer)
         self._rest()
 

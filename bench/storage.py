@@ -36,10 +36,12 @@ def _one(column: type[Embedded] | type[Scaled], place: Path, source: Source, loa
         site = Embedded(place, settings, application=APPLICATION)
     else:
         site = Scaled(place, settings, worker=WORKER)
+    log_size = sqlite_size if column is Embedded else postgres_size
     with running(site, source):
+        _, empty = log_size(site)
         measured = measure(site, source, load)
         source.wait_until_silent()
-        rows, size = (sqlite_size if column is Embedded else postgres_size)(site)
+        rows, size = log_size(site)
     lines = [line.split() for path in place.glob("*.commits") for line in path.read_text().splitlines()]
     deltas = load.streams * load.count
     return {
@@ -48,7 +50,7 @@ def _one(column: type[Embedded] | type[Scaled], place: Path, source: Source, loa
         "deltas": deltas,
         "missing": measured["missing"],
         "rows_per_1000": round(rows / deltas * 1000),
-        "bytes_per_1000": round(size / deltas * 1000),
+        "bytes_per_1000": round((size - empty) / deltas * 1000),
         "text_bytes_per_1000": 22_000,
         **_commits([(float(took), int(streams), int(rows)) for took, streams, rows in lines]),
     }

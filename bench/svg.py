@@ -12,12 +12,27 @@ RIGHT = 210
 TOP = 44
 ROW = 26
 PLOT = 300
-COLORS = ("#0b6bcb", "#c4320a", "#1f7a1f", "#7d3ac1", "#b54708", "#0e7490", "#be185d", "#525252", "#a16207", "#111827")
+COLORS = (
+    "#0b6bcb",
+    "#c4320a",
+    "#1f7a1f",
+    "#7d3ac1",
+    "#b54708",
+    "#0e7490",
+    "#be185d",
+    "#525252",
+    "#a16207",
+    "#111827",
+    "#64748b",
+)
 STYLE = "font-family: system-ui, sans-serif; font-size: 12px"
 
 
+OURS = "chatsite"
+
+
 def lines(title: str, x_name: str, y_name: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """A line for each of `series`, both scales logarithmic, each line named at its end."""
+    """A line for each of `series`, both scales logarithmic, named at their ends; those of this project stand out."""
     xs = sorted({x for points in series.values() for x, _ in points})
     ys = [y for points in series.values() for _, y in points if y > 0]
     bottom, top = math.floor(math.log10(min(ys))), math.ceil(math.log10(max(ys)))
@@ -40,13 +55,14 @@ def lines(title: str, x_name: str, y_name: str, series: Mapping[str, Sequence[tu
     for number, (name, points) in enumerate(series.items()):
         color = COLORS[number % len(COLORS)]
         path = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in points)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
+        width = 3 if name.startswith(OURS) else 1.2
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="{width}"/>')
         parts += [f'<circle cx="{across(x):.1f}" cy="{down(y):.1f}" r="3" fill="{color}"/>' for x, y in points]
         parts.append(_text(WIDTH - RIGHT + 8, labels[name] + 4, name, f"fill: {color}"))
     return _picture(title, TOP + PLOT + 48, parts)
 
 
-def bars(title: str, unit: str, values: Sequence[tuple[str, float]], ours: str = "chatsite") -> str:
+def bars(title: str, unit: str, values: Sequence[tuple[str, float]]) -> str:
     """A bar for each value; those of this project stand out."""
     name_width = 250
     most = max(value for _, value in values)
@@ -54,7 +70,7 @@ def bars(title: str, unit: str, values: Sequence[tuple[str, float]], ours: str =
     for number, (name, value) in enumerate(values):
         y = TOP + number * ROW
         width = value / most * (WIDTH - name_width - 90)
-        color = COLORS[0] if name.startswith(ours) else "#9aa4b2"
+        color = COLORS[0] if name.startswith(OURS) else "#9aa4b2"
         parts.append(_text(name_width - 8, y + 14, name, "text-anchor: end"))
         parts.append(f'<rect x="{name_width}" y="{y}" width="{width:.1f}" height="{ROW - 8}" fill="{color}"/>')
         parts.append(_text(name_width + width + 6, y + 14, f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"))

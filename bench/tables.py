@@ -49,12 +49,17 @@ def column(records: Records, by: str) -> dict[str, dict[int, dict[str, Any]]]:
 
 def remarks(records: Records) -> str:
     """What is to be said of figures that others disturbed, or that the load itself spoilt."""
-    said = [
-        f"{label(record)} at {record['streams']} × {record['readers']}: {'; '.join(record['remarks'])}"
-        for record in records
-        if record.get("remarks")
-    ]
-    return "Spoilt figures: " + ". ".join(said) + "." if said else ""
+    spoilt = [record for record in records if record.get("remarks")]
+    if not spoilt:
+        return ""
+    said = ", ".join(sorted({remark for record in spoilt for remark in record["remarks"]}))
+    where = [f"{label(record)} at {record['streams']} × {record['readers']}" for record in spoilt]
+    named = "; ".join(where[:6]) + " …" * (len(where) > 6)
+    return f"Spoilt: {len(spoilt)} of {len(records)} figures, because {said}: {named}."
+
+
+def counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def latency(records: Records) -> str:
@@ -63,7 +68,7 @@ def latency(records: Records) -> str:
     for name, found in column(records, "streams").items():
         cells = [_ages(found[count]) if count in found else "–" for count in streams]
         rows.append([name, *cells, next(iter(found.values()))["persists"]])
-    head = ["p50 / p99, ms", *(f"{count} streams" for count in streams), "keeps"]
+    head = ["p50 / p99, ms", *(counted(count, "stream") for count in streams), "keeps"]
     busiest = max((max(record["readers_cpu"], record["source_cpu"]) for record in records), default=0)
     return "\n\n".join(
         [
@@ -115,7 +120,7 @@ def fan_out(records: Records) -> str:
         rows.append([name, *cells, by_readers[max(by_readers)]["frames_per_cpu_s"]])
     head = [
         "CPU per delivered frame, µs",
-        *(f"{count} readers" for count in readers),
+        *(counted(count, "reader") for count in readers),
         "deliveries per CPU second, most",
     ]
     said = (

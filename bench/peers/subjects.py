@@ -138,7 +138,7 @@ def stock(home: Path) -> Peer:
 
 def stock_scaled(home: Path) -> Peer:
     kept = "each delta, one INSERT each, committed before it is sent (PostgreSQL)"
-    return StockScaled(home, "stock recipe on PostgreSQL and Redis", kept, STOCK)
+    return StockScaled(home, "stock recipe, scaled out", kept, STOCK)
 
 
 STOCK = (sys.executable, "-m", *UVICORN, "--port", "$PORT", "bench.peers.stock.asgi:application")
