@@ -1,6 +1,6 @@
 """Whatever a model says, nothing of it runs, loads or disguises itself: judged on the elements a parser finds.
 
-Each attack (tests/attacks.py) is tried in many surroundings, stored and in the middle of a stream, cut at every position.
+Each attack (tests/attacks.py) is tried in many surroundings, stored and in the middle of a stream, cut anywhere.
 """
 
 from __future__ import annotations
