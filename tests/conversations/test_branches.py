@@ -9,6 +9,7 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import close_old_connections, connections
 from django.test import Client
 from django.utils import timezone
@@ -18,6 +19,7 @@ from conversations.models import Conversation, Message, Refused, User
 from conversations.tree import Tree
 from streaming.models import Stream
 from tests.conftest import stream_of
+from tests.test_protocol import connected
 
 pytestmark = pytest.mark.django_db
 JSON = "application/json"
@@ -278,6 +280,30 @@ def test_branches_cost_a_page_no_query_each(
         found = Conversation.objects.get()
         described = [message.describe() for message in found.turns()]
     assert [len(message["branches"]) for message in described] == [1, 2, 1, 2, 1, 2]
+
+
+# -------------------------------------------------------------------------------------------------------- the websocket
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_reply_asked_for_again_here_is_told_there_and_a_second_wish_is_refused_by_its_key(
+    conversation: Conversation, alices_token: str, hub_stopped: None
+) -> None:
+    reply = await sync_to_async(conversation.ask)("Hello?")
+    await sync_to_async(answered)(reply)
+    wish = {"type": "regenerate", "message": str(reply.pk)}
+    async with connected(conversation, alices_token) as here, connected(conversation, alices_token) as there:
+        for socket in (here, there):
+            await socket.say({"type": "attach", "since": str(reply.stream_id)})
+        await here.say(wish | {"key": str(KEY)}, wish | {"key": str(uuid.UUID(int=1))})
+        turn = (await here.until("turn"))[-1]
+        assert turn["reply"]["key"] == str(KEY) and turn["chosen"]
+        assert (await here.until("error", code="busy"))[-1]["key"] == str(uuid.UUID(int=1))
+        assert (await there.until("turn"))[-1] == turn
+        edit = {"type": "edit", "message": str(reply.pk), "text": "No prompt", "key": str(uuid.UUID(int=2))}
+        await here.say(wish | {"key": str(KEY)}, edit)
+        assert [frame["code"] for frame in await here.until("error")] == ["unknown_message"]
+    assert await Message.objects.acount() == 3
 
 
 # ------------------------------------------------------------------------------------------------------------ the pages
