@@ -76,6 +76,7 @@ try:
     DEBUG = env.bool("DEBUG", False)
     ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
     CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
+    CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ORIGINS", [])
     SECRET_KEY = env.str("SECRET_KEY", "") or local_secret_key(BASE_DIR / ".secret-key")
     DATABASES = {"default": database(env.str("DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}"))}
     REDIS_URL = env.str("REDIS_URL", "")
@@ -138,6 +139,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_htmx",
+    "corsheaders",
     "chatsite",
     "streaming",
     "conversations",
@@ -147,6 +149,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -220,6 +223,20 @@ CONTENT_SECURITY_POLICY = {
         "form-action": ["'self'"],
     }
 }
+
+# Pages of CORS_ORIGINS may use the APIs with a bearer token; cookies never count for them.
+CORS_URLS_REGEX = r"^/(api|v1|ai|durable)/"
+CORS_ALLOW_HEADERS = ("accept", "authorization", "content-type", "idempotency-key", "if-none-match", "last-event-id")
+CORS_EXPOSE_HEADERS = (
+    "etag",
+    "idempotent-replayed",
+    "location",
+    "retry-after",
+    "stream-closed",
+    "stream-cursor",
+    "stream-next-offset",
+    "stream-up-to-date",
+)
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

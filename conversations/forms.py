@@ -71,6 +71,12 @@ class BranchForm(forms.Form):
     message = forms.UUIDField()
 
 
+class TokenForm(forms.Form):
+    """What a token is for."""
+
+    name = forms.CharField(max_length=100, label="What is it for?", widget=forms.TextInput({"placeholder": "laptop"}))
+
+
 class TitleForm(forms.ModelForm[Conversation]):
     class Meta:
         model = Conversation

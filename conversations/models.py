@@ -14,6 +14,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from conversations.people import Refused as Refused
 from conversations.people import Token as Token
 from conversations.people import User as User
 from conversations.titles import title_from
@@ -22,15 +23,6 @@ from conversations.wish import PLAIN, Wish
 from streaming import engine, feeding
 from streaming.frames import Said
 from streaming.models import Status, Stream, new_id
-
-
-class Refused(Exception):
-    """A request that this conversation cannot take now. `code` is stable for programs, the text is for people."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
-        self.detail = detail
 
 
 class ConversationQuerySet(models.QuerySet["Conversation"]):

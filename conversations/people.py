@@ -10,6 +10,17 @@ from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.utils import timezone
 
+MOST_TOKENS = 100
+
+
+class Refused(Exception):
+    """A request that cannot be taken now. `code` is stable for programs, the text is for people."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
 
 class User(AbstractUser):
     """A person. A visitor is one without a password or a form to fill: whoever holds the session or token is it."""
@@ -30,7 +41,9 @@ class User(AbstractUser):
 
 class TokenQuerySet(models.QuerySet["Token"]):
     def issue(self, user: User, name: str = "") -> str:
-        """Make a token and return its secret, which is not stored and cannot be shown again."""
+        """Make a token and return its secret, which is not stored and cannot be shown again; Refused (`full`)."""
+        if self.filter(user=user).count() >= MOST_TOKENS:
+            raise Refused("full", f"You have {MOST_TOKENS} tokens; revoke some first.")
         secret = f"cs_{secrets.token_urlsafe(32)}"
         self.create(user=user, name=name, digest=Token.digest_of(secret))
         return secret

@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, path
 
-from conversations import branching, keeping, sharing, shelf, views
+from conversations import branching, keeping, sharing, shelf, tokens, views
 
 urlpatterns: list[URLPattern] = [
     path("", views.home, name="home"),
@@ -11,6 +11,8 @@ urlpatterns: list[URLPattern] = [
     path("logout/", LogoutView.as_view(), name="logout"),
     path("signup/", views.signup, name="signup"),
     path("password/", views.PasswordView.as_view(), name="password"),
+    path("tokens/", tokens.tokens, name="tokens"),
+    path("tokens/<int:pk>/revoke/", tokens.revoke, name="revoke-token"),
     path("visitor/", views.visitor, name="visitor"),
     path("c/<uuid:pk>/", views.conversation, name="conversation"),
     path("c/<uuid:pk>/stop/", views.stop, name="stop"),

@@ -24,7 +24,7 @@ from django.test import AsyncClient
 from drf_spectacular.generators import SchemaGenerator
 
 from chatsite.settings import BASE_DIR
-from conversations import commands, consumers
+from conversations import commands, consumers, people
 from conversations.api import events
 from conversations.consumers import ConversationConsumer
 from conversations.models import Conversation, Token, User
@@ -499,5 +499,7 @@ async def refusals(client: AsyncClient, conversation: Conversation, alices: dict
     strict = AsyncClient(enforce_csrf_checks=True)
     await strict.aforce_login(await User.objects.aget(username="alice"))
     yield await strict.post("/api/conversations/", {}, content_type=JSON)
+    with patch.object(people, "MOST_TOKENS", 0):
+        yield await client.post("/api/tokens/", {"name": "phone"}, content_type=JSON, headers=alices)
     with patch.object(Conversation, "ask", side_effect=ZeroDivisionError):
         yield await post({"text": "More?"})

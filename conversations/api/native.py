@@ -11,6 +11,8 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
+from django.utils.decorators import method_decorator
+from django.views.decorators.http import conditional_page
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import exceptions
 from rest_framework.permissions import AllowAny
@@ -50,6 +52,8 @@ class LengthRequired(exceptions.APIException):
 
 
 # What all views of the API share. Their docstrings would be in the schema.
+# What did not change since a client's last GET, by its ETag, is not sent again.
+@method_decorator(conditional_page, name="dispatch")
 class View(APIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         # Rest framework takes a body of unannounced length for none at all.

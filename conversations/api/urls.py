@@ -3,12 +3,14 @@
 from django.urls import URLPattern, path, re_path
 from drf_spectacular.views import SpectacularAPIView
 
-from conversations.api import feeding, keeping, native, schema
+from conversations.api import feeding, keeping, native, schema, tokens
 from conversations.api.events import events
 
 urlpatterns: list[URLPattern] = [
     path("visitors/", native.Visitors.as_view()),
     path("me/", native.Me.as_view()),
+    path("tokens/", tokens.Tokens.as_view()),
+    path("tokens/<int:pk>/", tokens.OneToken.as_view()),
     path("conversations/", native.Conversations.as_view()),
     path("conversations/<uuid:pk>/", native.OneConversation.as_view()),
     path("conversations/<uuid:pk>/messages/", native.Messages.as_view()),

@@ -80,6 +80,9 @@ OPENAI_PROMPT = '{"input": "More?", "previous_response_id": "<response>"}'
 ACCESS = [
     Access("post", "visitors/", 201, 201, 201, 201),
     Access("get", "me/", 200, 200),
+    Access("get", "tokens/", 200, 200),
+    Access("post", "tokens/", 201, 201, body='{"name": "phone"}'),
+    Access("delete", "tokens/<int:pk>/", 204, 404),
     Access("get", "conversations/", 200, 200),
     Access("post", "conversations/", 201, 201),
     Access("get", "conversations/<uuid:pk>/", 200, 404),
@@ -128,7 +131,7 @@ def test_every_route_of_the_api_is_in_the_access_table() -> None:
 
 def test_every_documented_operation_is_in_the_access_table(schema: dict[str, Any]) -> None:
     documented = {(method, path) for path, methods in schema["paths"].items() for method in methods}
-    tested = {(call.method, address(call).replace("<uuid:pk>", "{id}")) for call in ACCESS}
+    tested = {(call.method, re.sub("<(uuid|int):pk>", "{id}", address(call))) for call in ACCESS}
     assert documented - tested == {("get", "/api/streams/{id}/events/")}
 
 
@@ -139,10 +142,17 @@ def address(call: Access) -> str:
 
 def send(client: Client, call: Access, stream: Stream) -> int:
     reply = Message.objects.get(stream=stream)
-    targets = {"streams": stream.pk, "messages": reply.parent_id, "conversations": reply.conversation_id}
+    targets: dict[str, Any] = {
+        "streams": stream.pk,
+        "messages": reply.parent_id,
+        "conversations": reply.conversation_id,
+    }
+    if call.route == "tokens/<int:pk>/":
+        Token.objects.issue(reply.conversation.owner, "another")
+        targets["tokens"] = reply.conversation.owner.tokens.latest("pk").pk
     target = targets.get(call.route.split("/")[0])
     chat = str(reply.conversation_id)
-    path = address(call).replace("<uuid:pk>", str(target)).replace("<str:chat>", chat)
+    path = address(call).replace("<uuid:pk>", str(target)).replace("<int:pk>", str(target)).replace("<str:chat>", chat)
     path = path.replace("<str:response>", f"resp_{stream.pk.hex}")
     body = call.body.replace("<conversation>", chat).replace("<response>", f"resp_{stream.pk.hex}")
     return int(client.generic(call.method.upper(), path, body, content_type=JSON).status_code)
