@@ -15,7 +15,7 @@ export const tab = (id, messages = [], more = {}) => {
 };
 
 export async function until(condition) {
-  for (const deadline = Date.now() + 20_000; !(await condition()); ) {
+  for (const deadline = Date.now() + 50_000; !(await condition()); ) {
     if (Date.now() > deadline) throw new Error(`too late: ${condition}, ${chats.map((chat) => chat.error)}`);
     await new Promise((done) => setTimeout(done, 10));
   }

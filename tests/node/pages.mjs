@@ -39,7 +39,7 @@ async function open(messages) {
 }
 
 async function until(what, condition) {
-  for (const deadline = Date.now() + 25_000; !(await condition()); ) {
+  for (const deadline = Date.now() + 50_000; !(await condition()); ) {
     if (Date.now() > deadline) throw new Error(`too late: ${what}\n${window.document.body.innerHTML}`);
     await new Promise((done) => setTimeout(done, 20));
   }

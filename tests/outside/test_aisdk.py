@@ -21,7 +21,7 @@ VERSIONS = pytest.mark.parametrize("version", [5, 6, 7])
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, model_url: str) -> Iterator[Server]:
-    with server(tmp_path_factory.mktemp("site"), model_url, STREAM_BACKOFF_S="0.2") as site:
+    with server(tmp_path_factory.mktemp("site"), model_url, STREAM_BACKOFF_S="0.2", SSE_HEARTBEAT_S="0.2") as site:
         yield site
 
 
@@ -34,7 +34,7 @@ def played(script: str, client: Client, **given: Any) -> dict[str, Any]:
 
 @VERSIONS
 def test_three_tabs_one_of_them_reloaded_in_mid_answer_show_what_is_stored(version: int, client: Client) -> None:
-    wanted = {"words": 120, "delay_s": 0.02, "reasoning": "Let me think about it."}
+    wanted = {"words": 120, "delay_s": 0.02, "first_delay_s": 0.5, "reasoning": "Let me think about it."}
     came = played("tabs.mjs", client, version=version, id=str(uuid4()), prompt=directive(**wanted))
     reply = came["stored"][1]
     assert 0 < came["partial"] < len(expected_text(wanted)) and came["idle"] is None
@@ -96,7 +96,8 @@ def test_an_answer_is_regenerated_and_a_prompt_edited(version: int, client: Clie
 
 
 @VERSIONS
-def test_a_tab_survives_the_death_of_the_server(version: int, tmp_path: Path, model_url: str) -> None:
+@pytest.mark.parametrize("end", [Server.kill, Server.terminate])
+def test_a_tab_survives_the_end_of_the_server(version: int, end: Any, tmp_path: Path, model_url: str) -> None:
     wanted = {"words": 60, "delay_s": 0.03}
     with server(tmp_path, model_url) as site, Client(site) as client:
         chat = str(uuid4())
@@ -105,7 +106,7 @@ def test_a_tab_survives_the_death_of_the_server(version: int, tmp_path: Path, mo
         with javascript.start(javascript.FOLDER / "play.mjs", json.dumps(told)) as playing:
             try:
                 wait_for_words(client, chat)
-                site.kill()
+                end(site)
                 site.start()
                 said, complained = playing.communicate(timeout=60)
             finally:
