@@ -154,9 +154,7 @@ class Readers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for process in self._processes:
-            assert process.stdin is not None
-            process.stdin.close()
-            process.wait(30)
+            process.communicate(timeout=30)
 
     def read(self, until: float) -> None:
         """Have them measure, until `until` on the monotonic clock at the latest."""

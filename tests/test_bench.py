@@ -1,0 +1,83 @@
+"""The benchmark's own parts: it counts every delta, sees a gap, and says which goals are missed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from bench import stages, svg, tables
+from bench.goals import goals
+from bench.load import Load, Source, held, measure
+from bench.reader import Client, Figures, Line
+from bench.subjects import Direct
+
+SECOND = Load(3, 1, seconds=1, kind="http")
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    with Source(tmp_path_factory.mktemp("bench")) as source:
+        return measure(Direct.of(source), source, SECOND)
+
+
+def test_a_direct_read_gets_every_delta_of_every_stream_once(measured: dict[str, Any]) -> None:
+    assert (measured["missing"], measured["broken"]) == (0, 0)
+    assert 0 < measured["p50_ms"] <= measured["p99_ms"] <= measured["max_ms"]
+
+
+def test_a_direct_read_is_as_fast_as_the_source_speaks(measured: dict[str, Any]) -> None:
+    assert measured["deltas_per_s"] == pytest.approx(SECOND.streams * SECOND.rate, rel=0.4)
+
+
+async def test_a_gap_a_repeat_and_a_lost_end_are_seen() -> None:
+    async def speak(reader: ServerConnection) -> None:
+        for number in (0, 1, 3, 3, 4):
+            await reader.send(f'{{"text": "{number:06d}:{1:014d} "}}')
+        await reader.close()
+
+    figures = Figures(1, 6, 0)
+    async with serve(speak, "127.0.0.1", 0, compression=None) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        loop = asyncio.get_running_loop()
+        _, client = await loop.create_connection(lambda: Client(Line("ws", port, "/"), figures), "127.0.0.1", port)
+        await client.ready
+    assert (figures.broken, len(figures.ages), figures.unfinished) == (2, 5, 1)
+
+
+@pytest.mark.parametrize(
+    "spoilt", [{"p99_ms": 251.0}, {"missing": 1}, {"broken": 1}, {"growth_ms": 50.0}, {"p99_ms": None}]
+)
+def test_a_load_is_not_held_with_late_lost_or_ever_later_text(spoilt: dict[str, Any]) -> None:
+    good = {"p50_ms": 1.0, "p99_ms": 9.0, "growth_ms": 0.1, "missing": 0, "broken": 0}
+    assert held(good)
+    assert not held(good | spoilt)
+
+
+def test_a_goal_is_reached_missed_or_not_there(measured: dict[str, Any]) -> None:
+    ours = measured | {"subject": "chatsite embedded", "kind": "ws", "p50_ms": 0.9, "p99_ms": 9.0}
+    assert "| 0.9 / 9 ms | yes |" in goals({"latency": [ours]})
+    assert "**no**" in goals({"latency": [ours | {"p99_ms": 11.0}]})
+    assert "scaled out" not in goals({"latency": [ours]})
+
+
+def test_a_figure_that_others_spoilt_is_remarked_on(measured: dict[str, Any]) -> None:
+    record = measured | {"remarks": ["other programs used the machine"], "persists": "nothing", "held": True}
+    assert "1 of 1 figures, because other programs used the machine" in tables.latency([record])
+
+
+def test_the_pictures_are_well_formed() -> None:
+    line = svg.lines("A <title>", "x", "y", {"chatsite": [(1, 0.5), (10, 20)], "a & b": [(1, 3), (10, 3)]})
+    bar = svg.bars("A & title", "ms", [("chatsite", 1.0), ("b", 2000.0)])
+    assert [ElementTree.fromstring(picture).tag for picture in (line, bar)] == ["{http://www.w3.org/2000/svg}svg"] * 2
+
+
+def test_a_sample_belongs_to_the_innermost_stage_of_the_main_thread() -> None:
+    names, samples = stages.read_stacks(
+        "thread (7): MainThread;run (asyncio/runners.py:1);step (streaming/journal.py:2);loads (json/x.py:1) 3\n"
+        "thread (7): MainThread;run (asyncio/runners.py:1) 5\nthread (8): journal_0;_worker (thread.py:81) 9\n"
+    )
+    assert (names, dict(samples)) == ({7: "MainThread", 8: "journal_0"}, {"parse": 3, "loop": 5})
