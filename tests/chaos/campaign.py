@@ -127,12 +127,13 @@ async def _work(
 ) -> None:
     """Run what is left on one site; a site that does not recover is a violation, and replaced."""
     while turns and time.time() < plan.ends_at:
-        async with running(home, lease_s) as rig:
-            while turns and time.time() < plan.ends_at:
-                number, name = turns.popleft()
-                try:
-                    note(await run(rig, FAULTS[name], number, plan.seed, plan.limits))
-                except Exception as error:
-                    broken = Judgement([Violation("broken", "site", repr(error))])
-                    note(Run(name, number, lease_s, broken, 0, 0, 0))
-                    break
+        turn: tuple[int, str] | None = None
+        try:
+            async with running(home, lease_s) as rig:
+                while turns and time.time() < plan.ends_at:
+                    turn = turns.popleft()
+                    note(await run(rig, FAULTS[turn[1]], turn[0], plan.seed, plan.limits))
+        except Exception as error:
+            number, name = turn or turns.popleft()
+            broken = Judgement([Violation("broken", "site", repr(error))])
+            note(Run(name, number, lease_s, broken, 0, 0, 0))
