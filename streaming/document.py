@@ -14,7 +14,7 @@ from functools import cached_property
 
 from streaming.frames import END, RESTART, TEXT, Piece, Row, encode, native_frames
 from streaming.markup import Node, html_of, spans
-from streaming.rendering import defines, mask, normal, write
+from streaming.rendering import defines, mask, normal, starts, write
 from streaming.unfinished import decided, live_nodes
 
 PAUSE_S = 1 / 15
@@ -122,12 +122,12 @@ class Document:
         complete = self._text[self._at : self._text.rfind("\n", 0, decided(self._text)) + 1]
         if self._whole or len(complete) <= self._judged:
             return []
-        written = write(mask(complete))
-        start = complete.rfind("\n", 0, written.starts[-1]) + 1 if len(written.starts) > 1 else 0
+        last = starts(mask(complete))[-1:]
+        start = complete.rfind("\n", 0, last[0]) + 1 if last else 0
         self._at += start
         self._judged = len(complete) - start
         self._enter_code(complete[start:])
-        return written.nodes[:-1] if start else []
+        return write(mask(complete)).nodes[:-1] if start else []
 
     def _enter_code(self, tail: str) -> None:
         """See whether the text has come into a block of code that begins with `tail`."""

@@ -10,6 +10,7 @@ import re
 import string
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape as escape_html
 
 import nh3
@@ -18,6 +19,7 @@ from streaming.highlighting import TOKENS, highlight
 
 REL = "noopener noreferrer nofollow"
 HIGHLIGHT_CHARS = 20_000
+CLEANED_CHARS = 1000  # of what is worth remembering
 PIECE_CHARS = 16_000
 # Noncharacters, one for each ASCII punctuation mark (see `rendering.mask`).
 MASK = {ord(mark): 0xFDD0 + n for n, mark in enumerate(string.punctuation)}
@@ -71,7 +73,15 @@ def escape(text: str) -> str:
 
 def clean(html: str) -> str:
     """Inline HTML without anything that `_CLEANER` does not know; what has no tag has nothing to clean."""
-    return _CLEANER.clean(html) if "<" in html else html
+    if "<" not in html:
+        return html
+    return _clean(html) if len(html) <= CLEANED_CHARS else _CLEANER.clean(html)
+
+
+@lru_cache(maxsize=4096)
+def _clean(html: str) -> str:
+    """The items of a list that grows come here again and again."""
+    return _CLEANER.clean(html)
 
 
 def link(url: str, kind: str = "") -> str:

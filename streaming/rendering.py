@@ -82,14 +82,21 @@ def defines(masked: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The top-level elements of a text, where each begins, and where the run of words does that ends the text, if any.
-
-    Positions are in characters.
-    """
+    """The top-level elements of a text, and where (in characters) the run of words begins that ends it, if one does."""
 
     nodes: list[Node]
-    starts: list[int]
     words_at: int | None
+
+
+def starts(masked: str) -> list[int]:
+    """Where each top-level element of a masked text begins, in characters."""
+    found, nesting = [], 0
+    for event, span in _MARKDOWN.events_with_range(masked):
+        if nesting == 0:
+            found.append(span["start"])
+        nesting += 0 if isinstance(event, str) else ("Start" in event) - ("End" in event)
+    source = masked.encode()
+    return [len(source[:start].decode()) for start in found]
 
 
 def write(masked: str, *, unfinished: bool = False) -> Written:
@@ -107,9 +114,7 @@ class _Writer:
 
     source: bytes
     unfinished: bool
-    starts: list[int] = field(default_factory=list)
     words_at: int | None = None
-    nesting: int = 0
     containers: list[Node] = field(default_factory=lambda: [Node("", "", [])])
     leaf: tuple[str, str] | None = None
     words: list[str] = field(default_factory=list)
@@ -119,22 +124,14 @@ class _Writer:
     code: list[str] | None = None
 
     def written(self) -> Written:
-        words_at = None if self.words_at is None else self._chars(self.words_at)
-        return Written(self.containers[0].children or [], [self._chars(start) for start in self.starts], words_at)
-
-    def _chars(self, at: int) -> int:
-        """The parser's positions are in bytes."""
-        return len(self.source[:at].decode())
+        words_at = None if self.words_at is None else len(self.source[: self.words_at].decode())
+        return Written(self.containers[0].children or [], words_at)
 
     def take(self, name: str, value: Any, start: int, end: int) -> None:
-        if self.nesting == 0:
-            self.starts.append(start)
         if name == "Start":
-            self.nesting += 1
             tag, data = (value, None) if isinstance(value, str) else next(iter(value.items()))
             self._start(tag, data, start)
         elif name == "End":
-            self.nesting -= 1
             self._end(value if isinstance(value, str) else next(iter(value)), start, end)
         elif name == "Rule":
             self._end_leaf()

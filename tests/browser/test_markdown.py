@@ -68,8 +68,7 @@ def test_markdown_is_there_without_javascript(new_person: People) -> None:
     chat = person.visits()
     chat.ask(text=DOCUMENT)
     chat.ends()
-    plain = new_person(java_script_enabled=False)
-    plain.profile.add_cookies(person.profile.cookies())
+    plain = new_person(java_script_enabled=False, storage_state=person.profile.storage_state())
     page = plain.opens(chat.page.url).page
     expect(page.locator(".reply table td")).to_have_count(2)
     expect(page.locator(".copy-code").first).to_be_hidden()

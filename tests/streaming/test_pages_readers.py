@@ -1,0 +1,108 @@
+"""Readers of pages: one rendering for all of them in a process, not too often, whole whatever they miss."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+
+from conversations.models import Message
+from streaming import document as documents
+from streaming.document import Rendered
+from streaming.hub import get_hub
+from streaming.models import Stream
+from streaming.reader import Reader
+from tests.conftest import add, finish
+from tests.dom import Element, apply, parse
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("hub_stopped")]
+
+
+class Follower:
+    """A page's connection: reads until a position and shows what it is told."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.body = Element("")
+        self.frames: list[dict[str, Any]] = []
+
+    async def until(self, seq: int) -> None:
+        at = 0
+        while at < seq:
+            item = await self.reader.next()
+            if isinstance(item, Rendered):
+                at = item.seq
+                self.show(json.loads(frame) for frame in item.native)
+
+    def show(self, frames: Any) -> None:
+        for frame in frames:
+            self.frames.append(frame)
+            if frame["type"] == "html":
+                apply(self.body, frame)
+
+
+async def test_pages_share_one_document(running_stream: Stream) -> None:
+    stream = str(running_stream.pk)
+    async with (
+        Reader(running_stream.topic, rendered=True) as one,
+        Reader(running_stream.topic, rendered=True) as other,
+    ):
+        pages = [Follower(one), Follower(other)]
+        for page in pages:
+            await page.reader.attach({stream: 0})
+            await page.until(2)
+        feed = await get_hub().join(one, running_stream.topic)
+        assert feed.tails[stream].document is not None
+        assert feed.tails[stream].document.version == 1
+    assert [page.body for page in pages] == [parse("<p>Hello</p>")] * 2
+
+
+async def test_a_page_that_comes_back_gets_one_frame_for_all_it_missed(running_stream: Stream) -> None:
+    stream = str(running_stream.pk)
+    for seq in range(3, 60):
+        await sync_to_async(add)(running_stream, seq, f" word{seq}")
+    async with Reader(running_stream.topic, rendered=True) as reader:
+        page = Follower(reader)
+        await reader.attach({stream: 2})
+        await page.until(59)
+    (frame,) = page.frames
+    assert (frame["keep"], frame["seq"]) == (0, 59)
+    assert page.body.text.startswith("Hello word3") and page.body.text.endswith("word59")
+
+
+async def test_rendering_pauses_and_the_end_does_not_wait_for_it(
+    running_stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "PAUSE_S", 3600.0)
+    async with Reader(running_stream.topic, rendered=True) as reader:
+        page = Follower(reader)
+        await reader.attach({str(running_stream.pk): 0})
+        await page.until(2)
+        await sync_to_async(add)(running_stream, 3, ", **you**")
+        await sync_to_async(finish)(running_stream, 4)
+        await page.until(4)
+    assert [(frame["type"], frame["seq"]) for frame in page.frames] == [("html", 2), ("html", 4), ("end", 4)]
+    assert page.body == parse("<p>Hello, <strong>you</strong></p>")
+
+
+async def test_a_page_that_had_everything_gets_the_finished_text_and_its_end(running_stream: Stream) -> None:
+    await sync_to_async(add)(running_stream, 3, " **half")
+    await sync_to_async(finish)(running_stream, 4)
+    async with Reader(running_stream.topic, rendered=True) as reader:
+        page = Follower(reader)
+        await reader.attach({str(running_stream.pk): 4})
+        await page.until(4)
+    assert [(frame["type"], frame["seq"]) for frame in page.frames] == [("html", 4), ("end", 4)]
+    assert page.body.text == "Hello **half"
+
+
+async def test_a_deleted_answer_is_gone_for_pages_too(running_stream: Stream, settings: Any) -> None:
+    settings.HUB_TICK_S = 0.05
+    async with Reader(running_stream.topic, rendered=True) as reader:
+        await reader.attach({str(running_stream.pk): 0})
+        await Follower(reader).until(2)
+        await sync_to_async(Message.objects.all().delete)()
+        await sync_to_async(running_stream.delete)()
+        assert type(await reader.next()).__name__ == "Gone"
