@@ -54,8 +54,8 @@ async def test_pages_share_one_document(running_stream: Stream) -> None:
             await page.reader.attach({stream: 0})
             await page.until(2)
         feed = await get_hub().join(one, running_stream.topic)
-        assert feed.tails[stream].document is not None
-        assert feed.tails[stream].document.version == 1
+        document = feed.tails[stream].document
+    assert document is not None and document.version == 1
     assert [page.body for page in pages] == [parse("<p>Hello</p>")] * 2
 
 
