@@ -445,6 +445,13 @@ async def test_a_huge_body_is_refused(at_v1: AsyncClient) -> None:
     assert (response.status_code, response.json()["error"]["code"]) == (413, "body_too_large")
 
 
+async def test_nobody_but_who_may_see_an_answer_cancels_it(written: Stream, at_v1: AsyncClient, bob: User) -> None:
+    path = f"/v1/responses/resp_{written.pk.hex}/cancel"
+    stranger = Program(raise_request_exception=False)
+    stranger.secret = await sync_to_async(Token.objects.issue)(bob)
+    assert [(await each.post(path)).status_code for each in (at_v1, stranger, AsyncClient())] == [200, 404, 401]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
