@@ -60,6 +60,8 @@ def database(url: str) -> dict[str, Any]:
             "keepalives_interval": 2,
             "keepalives_count": 3,
             "tcp_user_timeout": 10_000,
+            # Nor does a process that was paused in a transaction hold up who takes its streams over.
+            "options": "-c idle_in_transaction_session_timeout=5s -c lock_timeout=5s",
         }
         pool = {"min_size": 1, "max_size": 16, "timeout": 5}
         config["OPTIONS"] = watchful | config.get("OPTIONS", {}) | {"pool": pool}
