@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
-from bench.load import Load, Readers, Source, Subject, Usage, memory_bytes
+from bench.load import Load, Readers, Source, Subject, Usage, measure, memory_bytes
 from bench.subjects import Site
 
 KIB = 1024
@@ -57,8 +58,7 @@ def active(site: Site, source: Source, count: int) -> dict[str, Any]:
 def slow(site: Site, source: Source, count: int) -> dict[str, Any]:
     """KiB for each reader that stopped reading while an answer of 4 MB went by."""
     source.control("hold")
-    load = Load(1, rate=200, seconds=3)
-    prompt = load.prompt[:-1] + ', "pad": 6000}'
+    prompt = json.dumps({"deltas": 600, "rate": 200, "pad": 6644})
     ((conversation, stream),) = site.ask(1, prompt)
     line = site.line(conversation, stream, stalls=True)
     source.wait_for(1)
@@ -72,9 +72,7 @@ def slow(site: Site, source: Source, count: int) -> dict[str, Any]:
 
 
 def soak(subject: Subject, source: Source, minutes: float, streams: int = 50) -> dict[str, Any]:
-    """Memory at the end of each minute of answers of 20 seconds, with 2 readers each."""
-    from bench.load import measure
-
+    """Memory after each round of answers of 20 seconds, with 2 readers each."""
     began = time.monotonic()
     mib = []
     worst = 0.0

@@ -115,7 +115,7 @@ class Watch:
                 # Where others use the machine too, a sample may be a wait for a CPU.
                 fits = min(1.0, took / sum(busy_s.values()))
                 shares |= {stage: busy * fits for stage, busy in busy_s.items()}
-                shares["loop"] = took - sum(shares.values())
+                shares["loop"] = max(took - sum(shares.values()), 0.0)
             else:
                 name = re.split(r"[-_]", names.get(thread, ""))[0]
                 shares[THREADS.get(name, "other")] += took

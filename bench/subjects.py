@@ -26,7 +26,7 @@ SETTINGS = {
     "OPENAI_API_KEY": "bench",
     "LLM_MODELS": "bench",
     "SECRET_KEY": "the same for all processes of a benchmark",
-    "LOG_LEVEL": "WARNING",
+    "LOG_LEVEL": "INFO",  # A cluster reads in a worker's log that it is ready.
     "STREAM_CONCURRENCY": "2000",
     "STREAM_SILENCE_S": "600",  # The source says nothing before all streams of a load were asked for.
     "THROTTLE_VISITORS": "",
