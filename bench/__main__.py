@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import catchup, ladders, memory, quick, render, restart, stages, storage, store
-from bench.load import Source, running
+from bench.load import running
+from bench.processes import Source
 from bench.subjects import Embedded, Scaled
 from tests.servers import ROOT
 

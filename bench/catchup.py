@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 from websockets.sync.client import connect
 
-from bench.load import Readers, Source, Usage, cpu_s
+from bench.load import Usage, cpu_s
+from bench.processes import Readers, Source
 from bench.restart import kill_and_start
 from bench.subjects import Embedded, Scaled, Site
 from tests.servers import ROOT

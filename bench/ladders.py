@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.load import Load, Source, Subject, held, measure, running
+from bench.load import Load, Subject, held, measure, running
 from bench.peers import subjects as peers
+from bench.processes import Source
 from bench.store import home
 from bench.subjects import Direct, Embedded, Scaled
 

@@ -6,7 +6,8 @@ import json
 import time
 from typing import Any
 
-from bench.load import Load, Readers, Source, Subject, Usage, measure, memory_bytes
+from bench.load import Load, Subject, Usage, measure, memory_bytes
+from bench.processes import Readers, Source
 from bench.subjects import Site
 
 KIB = 1024

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench import memory, restart
-from bench.load import Load, Source, measure, running
+from bench.load import Load, measure, running
+from bench.processes import Source
 from bench.store import home
 from bench.subjects import Direct, Embedded
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import websockets
 
-from bench.load import Load, Source
+from bench.load import Load
+from bench.processes import Source
 from bench.subjects import Embedded, Scaled, Site
 from tests.servers import Service
 

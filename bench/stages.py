@@ -20,7 +20,8 @@ from typing import Any
 
 import psutil
 
-from bench.load import Load, Source, measure, running
+from bench.load import Load, measure, running
+from bench.processes import Source
 from bench.store import home
 from bench.subjects import Embedded, Scaled, Site
 

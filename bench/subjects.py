@@ -14,7 +14,8 @@ from uuid import uuid4
 import httpx
 import psutil
 
-from bench.load import Load, Source
+from bench.load import Load
+from bench.processes import Source
 from bench.reader import Line
 from tests.cluster import DAPHNE, SITE, UVICORN, WORKER, Cluster, is_ready
 from tests.servers import ROOT, Server, Service, free_port

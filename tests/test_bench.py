@@ -11,7 +11,8 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from bench import stages, svg, tables
 from bench.goals import goals
-from bench.load import Load, Source, held, measure
+from bench.load import Load, held, measure
+from bench.processes import Source
 from bench.reader import Client, Figures, Line
 from bench.subjects import Direct
 

@@ -10,7 +10,7 @@ import pytest
 
 from chatsite.settings import BASE_DIR
 
-PACKAGES = ("chatsite", "conversations", "streaming")
+PACKAGES = ("chatsite", "conversations", "streaming", "bench")
 FUNCTION_LINES = 60
 MODULE_LINES = 400
 # What every skip and every excuse for a failing test is written with.

@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 import psutil
 
-from bench.load import Load, Source
+from bench.load import Load
+from bench.processes import Source
 from bench.reader import Line
 from tests import javascript
 from tests.cluster import UVICORN
