@@ -32,7 +32,8 @@ def own_site() -> Iterator[str]:
     with subprocess.Popen(
         [*command, "chatsite.asgi:application"],
         cwd=settings.BASE_DIR,
-        env=os.environ | {"ALLOWED_HOSTS": "127.0.0.1", "LOG_LEVEL": "ERROR"},
+        # It writes its answers itself: whether there are workers anywhere is not known here.
+        env=os.environ | {"ALLOWED_HOSTS": "127.0.0.1", "LOG_LEVEL": "ERROR", "STREAM_ENGINE": "process"},
         start_new_session=True,
     ) as server:
         try:

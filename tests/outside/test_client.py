@@ -25,7 +25,7 @@ import pytest
 
 from chatsite.client import AsyncClient, Refused, Unreachable
 from chatsite.client import Client as SiteClient
-from tests.columns import ROOT
+from tests.columns import ROOT, store_of
 from tests.modelscript import expected_text
 from tests.processes import Client, Server, directive, free_port, server
 
@@ -159,9 +159,16 @@ def test_a_piped_prompt_gets_its_answer_and_nothing_else(shared: Client) -> None
     assert len(shared.http.get(f"/conversations/{newest}/messages/").json()["results"]) == 4
 
 
-def test_without_a_url_the_command_brings_its_own_site(tmp_path: Path, model_url: str) -> None:
-    home = Server(tmp_path, model_url)
-    home.manage("migrate", "-v0")
+@pytest.fixture
+def home(tmp_path: Path, model_url: str) -> Iterator[Server]:
+    """A site whose database is there and which nobody runs."""
+    store = store_of(tmp_path)
+    store.make()
+    yield Server(tmp_path, model_url)
+    store.drop()
+
+
+def test_without_a_url_the_command_brings_its_own_site(home: Server) -> None:
     done = manage(home, "chat", given=directive(words=12))
     assert (done.stdout, done.returncode) == (expected_text({"words": 12}) + "\n", 0), done.stderr
     again = manage(home, "chat", "--resume", given=directive(words=5))
@@ -264,9 +271,7 @@ def test_a_site_that_is_away_is_waited_for_at_a_terminal(client: Client, site: S
         screen.until("kappa141 lambda142.*> ")
 
 
-def test_the_site_of_ones_own_goes_with_the_command(tmp_path: Path, model_url: str) -> None:
-    home = Server(tmp_path, model_url)
-    home.manage("migrate", "-v0")
+def test_the_site_of_ones_own_goes_with_the_command(home: Server) -> None:
     with terminal(home, "chat") as screen:
         screen.until("> ")
         (site,) = psutil.Process(screen.process.pid).children()
