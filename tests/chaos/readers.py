@@ -7,20 +7,25 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
-import httpx
+import aiohttp
 import websockets
+from websockets.asyncio.client import ClientConnection
 
 from tests.chaos.checker import Seen
 
 BACKOFF_S = 0.4
 BACKOFF_MAX_S = 5.0
+ANSWER_S = aiohttp.ClientTimeout(total=10)
+FOLLOW_S = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=40)
 FINAL_CODES = (4403, 4404)
 FINAL_ERRORS = ("gone", "not_found")
 
@@ -31,11 +36,17 @@ class Access:
 
     urls: Sequence[str]
     token: str
-    http: httpx.AsyncClient
+    http: aiohttp.ClientSession
 
     @property
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"}
+
+    async def call(self, method: str, url: str, **more: Any) -> tuple[int, Any]:
+        """The status, and what a good answer says."""
+        headers = self.headers | more.pop("headers", {})
+        async with self.http.request(method, url, headers=headers, timeout=ANSWER_S, **more) as answer:
+            return answer.status, await answer.json() if answer.ok else None
 
 
 async def pause(tries: int) -> None:
@@ -62,7 +73,7 @@ class Reader:
             heard = len(self.frames)
             try:
                 await self.connect(self.access.urls[self.at % len(self.access.urls)])
-            except (OSError, httpx.HTTPError, websockets.WebSocketException, TimeoutError):
+            except (OSError, aiohttp.ClientError, websockets.WebSocketException, TimeoutError):
                 self.at += 1
             tries = 0 if len(self.frames) > heard else tries + 1
             await pause(tries)
@@ -107,23 +118,30 @@ class SocketReader(Reader):
             await self._look(url)
         self.connected_before = True
         address = f"{url.replace('http', 'ws', 1)}/ws/conversations/{self.conversation}/"
-        async with websockets.connect(address, additional_headers=self.access.headers, open_timeout=5) as socket:
-            after = {self.stream: self.position} if self.stream else {}
-            await socket.send(json.dumps({"type": "attach", "after": after}))
-            async for message in socket:
-                frame = json.loads(message)
-                if frame["type"] == "turn":
-                    self.stream = frame["stream"]
-                self.take(frame)
-        if socket.close_code in FINAL_CODES:
-            self.refused = f"closed with {socket.close_code}"
+        with closing(socket.socket()) as line:  # A handshake that fails would leave it open.
+            line.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(line, ("127.0.0.1", int(url.rpartition(":")[2])))
+            handshake = websockets.connect(address, sock=line, additional_headers=self.access.headers, open_timeout=5)
+            async with handshake as opened:
+                await self._listen(opened)
+
+    async def _listen(self, opened: ClientConnection) -> None:
+        after = {self.stream: self.position} if self.stream else {}
+        await opened.send(json.dumps({"type": "attach", "after": after}))
+        async for message in opened:
+            frame = json.loads(message)
+            if frame["type"] == "turn":
+                self.stream = frame["stream"]
+            self.take(frame)
+        if opened.close_code in FINAL_CODES:
+            self.refused = f"closed with {opened.close_code}"
 
     async def _look(self, url: str) -> None:
         """A turn may have begun and ended while nobody was attached: then it is in the stored messages."""
         path = f"{url}/api/conversations/{self.conversation}/messages/"
-        answer = await self.access.http.get(path, headers=self.access.headers)
-        if answer.status_code == 200:
-            found = [message["stream"] for message in answer.json()["results"] if message["stream"]]
+        status, answer = await self.access.call("GET", path)
+        if status == 200:
+            found = [message["stream"] for message in answer["results"] if message["stream"]]
             self.stream = found[0] if found else ""
 
 
@@ -133,26 +151,25 @@ class EventReader(Reader):
 
     async def connect(self, url: str) -> None:
         headers = self.access.headers | ({"Last-Event-ID": str(self.position)} if self.frames else {})
-        request = self.access.http.stream("GET", f"{url}/api/streams/{self.stream}/events/", headers=headers)
-        async with request as response:
-            if response.status_code == 204:
+        address = f"{url}/api/streams/{self.stream}/events/"
+        async with self.access.http.get(address, headers=headers, timeout=FOLLOW_S) as response:
+            if response.status == 204:
                 await asyncio.Event().wait()
-            if response.status_code != 200:
-                raise httpx.HTTPError(f"status {response.status_code}")
+            response.raise_for_status()
             async for data in events(response):
                 self.take(json.loads(data))
         if self.told.is_set():
             await asyncio.Event().wait()
 
 
-async def events(response: httpx.Response) -> AsyncIterator[str]:
-    data = ""
-    async for line in response.aiter_lines():
-        if line.startswith("data: "):
-            data = line.removeprefix("data: ")
-        elif not line and data:
+async def events(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    data = b""
+    async for line in response.content:
+        if line.startswith(b"data: "):
+            data = line.removeprefix(b"data: ")
+        elif line == b"\n" and data:
             yield data
-            data = ""
+            data = b""
 
 
 @dataclass
@@ -198,19 +215,16 @@ class Talk:
 
     async def _post(self, path: str, body: dict[str, Any], at: int) -> dict[str, Any]:
         """Send it with one key until it is taken, now to one web process, now to the next."""
-        headers = self.access.headers | {"Idempotency-Key": str(uuid4())}
+        headers = {"Idempotency-Key": str(uuid4())}
         tries = 0
         while True:
             url = self.access.urls[(at + tries) % len(self.access.urls)]
             self.sent_at = time.time()
-            try:
-                answer = await self.access.http.post(f"{url}/api/{path}", json=body, headers=headers, timeout=10)
-            except httpx.TransportError:
-                pass
-            else:
-                if answer.status_code < 300:
-                    return dict(answer.json())
-                if answer.status_code < 500:
-                    raise AssertionError(f"{path}: {answer.status_code} {answer.text}")
+            status, answer = 0, dict[str, Any]()
+            with suppress(aiohttp.ClientError, OSError, TimeoutError):
+                status, answer = await self.access.call("POST", f"{url}/api/{path}", json=body, headers=headers)
+            if 200 <= status < 300:
+                return answer
+            assert status == 0 or status >= 500, f"{path}: {status}"
             tries += 1
             await pause(0)

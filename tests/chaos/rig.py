@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import psycopg
 from psycopg.rows import dict_row
@@ -52,7 +53,7 @@ class Rig:
             postgres_settings=("fsync=off", "full_page_writes=off"),
             worker_command=lambda number: worker_command(number),
         )
-        self.http = httpx.AsyncClient(timeout=httpx.Timeout(10, read=30), limits=httpx.Limits(max_connections=None))
+        self.http: aiohttp.ClientSession | None = None
         self._mending: asyncio.Task[None] | None = None
         self._asked_before = 0
 
@@ -84,13 +85,15 @@ class Rig:
         self.cluster.supervised = self.cluster.processes
         self._mending = asyncio.create_task(self._mend(), name="supervisor")
         urls = [web.url for web in self.cluster.web]
-        visitor = (await self.http.post(f"{urls[0]}/api/visitors/")).raise_for_status().json()
-        self.access = Access(urls, visitor["token"], self.http)
+        self.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), raise_for_status=False)
+        async with self.http.post(f"{urls[0]}/api/visitors/", raise_for_status=True) as visitor:
+            self.access = Access(urls, (await visitor.json())["token"], self.http)
 
     async def stop(self) -> None:
         if self._mending is not None:
             self._mending.cancel()
-        await self.http.aclose()
+        if self.http is not None:
+            await self.http.close()
         await asyncio.to_thread(self.cluster.stop)
         await asyncio.to_thread(self._model.stop)
 
@@ -113,9 +116,9 @@ class Rig:
         made = []
         for number in range(count):
             body = {"title": f"{run}"}
-            created = await self.http.post(
-                f"{self.access.urls[number % 2]}/api/conversations/", json=body, headers=self.access.headers
-            )
+            url = f"{self.access.urls[number % 2]}/api/conversations/"
+            status, created = await self.access.call("POST", url, json=body)
+            assert status == 201, f"no conversation: {status}"
             words = rng.randint(30, 110)
             prompt = {
                 "id": f"{run}.{number}",
@@ -124,13 +127,13 @@ class Rig:
                 "reasoning": rng.choice([0, 0, 12]),
             }
             stop_after_s = rng.uniform(0, 2) if stops and number == 0 else None
-            conversation = created.raise_for_status().json()["id"]
+            conversation = created["id"]
             ask_after_s = rng.uniform(0, 1.5)
             made.append(Talk(self.access, conversation, json.dumps(prompt), ask_after_s, stop_after_s, number % 2))
         return made
 
     async def weather(self, **weather: Any) -> None:
-        (await self.http.post(f"{self._control}/weather", json=weather)).raise_for_status()
+        assert (await self.access.call("POST", f"{self._control}/weather", json=weather))[0] == 200
 
     @contextmanager
     def switched(self, name: str) -> Iterator[None]:
@@ -190,7 +193,7 @@ class Rig:
     async def asked(self) -> list[Asked]:
         """What the model server was asked since the last call, and what it sent."""
         after = self._asked_before
-        told = (await self.http.get(f"{self._control}/asked", params={"after": after})).raise_for_status().json()
+        _, told = await self.access.call("GET", f"{self._control}/asked?after={after}")
         self._asked_before += len(told)
         return [_asked(number, request) for number, request in enumerate(told, after)]
 
