@@ -18,12 +18,11 @@ from weakref import WeakKeyDictionary
 
 from channels.layers import BaseChannelLayer, get_channel_layer
 from django.conf import settings
-from django.db.models import Max
 
 from streaming.background import DatabaseThread, forever
 from streaming.document import Document
 from streaming.frames import Piece, Row
-from streaming.models import Chunk, Stream
+from streaming.models import Chunk, Stream, last_seq
 
 if TYPE_CHECKING:
     from streaming.reader import Reader
@@ -293,7 +292,7 @@ def live_streams(topics: list[str]) -> list[tuple[str, str]]:
 def last_rows(streams: Iterable[str]) -> dict[str, int]:
     """The last seq of each of `streams` that still exists; 0 for one without rows."""
     found = Stream.objects.filter(pk__in=[uuid.UUID(stream) for stream in streams]).order_by()
-    return {str(pk): last or 0 for pk, last in found.annotate(last=Max("chunk__seq")).values_list("pk", "last")}
+    return {str(pk): last or 0 for pk, last in found.annotate(last=last_seq()).values_list("pk", "last")}
 
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()

@@ -15,12 +15,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from django.conf import settings
-from django.db.models import Max, Q
+from django.db.models import Q
 
 from streaming.document import Document
 from streaming.frames import Piece
 from streaming.hub import Feed, Hub, Tail, get_hub
-from streaming.models import LIVE, Chunk, Stream
+from streaming.models import LIVE, Chunk, Stream, last_seq
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def standings(topic: str, named: list[uuid.UUID], since: uuid.UUID | None) -> li
     begun = Stream.objects.filter(topic=topic).values_list("created_at", flat=True)
     if since and (newest := begun.filter(pk=since).first()):
         wanted |= Q(created_at__gt=newest)
-    found = Stream.objects.filter(wanted, topic=topic).order_by("created_at", "id").annotate(last=Max("chunk__seq"))
+    found = Stream.objects.filter(wanted, topic=topic).order_by("created_at", "id").annotate(last=last_seq())
     return [
         Standing(str(pk), last or 0, status in LIVE) for pk, status, last in found.values_list("pk", "status", "last")
     ]
