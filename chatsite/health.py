@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
-from asgiref.sync import sync_to_async
 from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import connection
@@ -18,6 +18,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 
 from streaming import engine
+from streaming.hub import get_hub
 
 logger = logging.getLogger(__name__)
 CHECK_S = 2.0
@@ -53,6 +54,11 @@ async def _reason(name: str) -> str:
     return "ok"
 
 
+async def _ask(question: Callable[[], Any]) -> Any:
+    # Not in the request's own thread: if the database hangs, so would the answer that says it.
+    return await get_hub().database().run(question)
+
+
 def _query_database() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
@@ -77,13 +83,13 @@ async def _find_engine() -> None:
         return
     from streaming import tasks  # On PostgreSQL only.
 
-    if not await sync_to_async(tasks.workers_alive)():
+    if not await _ask(tasks.workers_alive):
         raise NotReady("no worker is alive")
 
 
 CHECKS: dict[str, Callable[[], Awaitable[Any]]] = {
-    "database": sync_to_async(_query_database),
-    "migrations": sync_to_async(_compare_migrations),
+    "database": partial(_ask, _query_database),
+    "migrations": partial(_ask, _compare_migrations),
     "layer": _send_to_layer,
     "engine": _find_engine,
 }

@@ -63,7 +63,8 @@ def database(url: str) -> dict[str, Any]:
             # Nor does a process that was paused in a transaction hold up who takes its streams over.
             "options": "-c idle_in_transaction_session_timeout=5s -c lock_timeout=5s",
         }
-        pool = {"min_size": 1, "max_size": 16, "timeout": 5}
+        # The pool's own choice is to wait longer and longer for a server that is away, up to as long as it was.
+        pool = {"min_size": 1, "max_size": 16, "timeout": 5, "reconnect_timeout": 2}
         config["OPTIONS"] = watchful | config.get("OPTIONS", {}) | {"pool": pool}
         config["CONN_HEALTH_CHECKS"] = True
     else:

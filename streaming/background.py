@@ -9,12 +9,15 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import InterfaceError, InternalError, OperationalError, connections
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 CLOSE_S = 2.0
+# The connection or its transaction is gone, and what was asked may be asked again on another one. Internal: PostgreSQL
+# ended a transaction that stood still for too long, or is a server that may only be read from by now.
+CONNECTION_LOST = (OperationalError, InterfaceError, InternalError)
 
 
 class DatabaseThread:
@@ -29,7 +32,7 @@ class DatabaseThread:
         def call() -> T:
             try:
                 return function(*args, **kwargs)
-            except (OperationalError, InterfaceError):
+            except CONNECTION_LOST:
                 connections.close_all()
                 raise
 
@@ -39,7 +42,7 @@ class DatabaseThread:
         """`run` for what may be repeated: a connection that was lost since its last use costs no answer."""
         try:
             return await self.run(function, *args, **kwargs)
-        except (OperationalError, InterfaceError):
+        except CONNECTION_LOST:
             return await self.run(function, *args, **kwargs)
 
     async def close(self) -> None:

@@ -68,16 +68,20 @@ class Document:
 
     def take(self, rows: Iterable[Row]) -> None:
         """Add the rows behind `seq`; the ones before it may come along."""
+        words: list[str] = []
         for row in rows:
             if row.seq <= self.seq:
                 continue
             self.seq = row.seq
-            if row.kind == RESTART:
+            if row.kind == TEXT:
+                words.append(row.text)
+            elif row.kind == RESTART:
+                words.clear()
                 self._begin()
-            elif row.kind == TEXT:
-                self._say(row.text)
             elif row.kind == END:
                 self.ended = self._stale = True
+        if words:
+            self._say("".join(words))
 
     def _say(self, text: str) -> None:
         if text:

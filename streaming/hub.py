@@ -44,6 +44,7 @@ class Tail:
         self.gone = False
         self.progress: dict[str, Any] | None = None
         self.document: Document | None = None  # what the pages here show, once there is one
+        self.filling = asyncio.Lock()  # held while the document catches up with the log
         self._pieces: list[Piece] = []
         self._size = 0
 
@@ -230,8 +231,9 @@ class Hub:
         """Look for what no message told: turns begun, rows added, streams deleted; and leave topics nobody reads."""
         async with self._membership:
             for feed in [feed for feed in self._feeds.values() if not feed.readers]:
-                del self._feeds[feed.topic]
                 await self._unsubscribe(feed)
+                if not feed.joined:
+                    del self._feeds[feed.topic]
             for feed in self._feeds.values():
                 await self._subscribe(feed)
         feeds = dict(self._feeds)
@@ -245,6 +247,7 @@ class Hub:
         try:
             async with asyncio.timeout(LAYER_S):
                 await self._layer.group_discard(feed.topic, self._channel)
+            feed.joined = False
         except Exception:
             self._away_until = time.monotonic() + LAYER_S
             logger.warning("could not leave %s", feed.topic, exc_info=True)

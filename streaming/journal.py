@@ -17,9 +17,8 @@ from uuid import UUID
 from asgiref.sync import async_to_sync
 from channels.layers import BaseChannelLayer, get_channel_layer
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 
-from streaming.background import DatabaseThread, forever
+from streaming.background import CONNECTION_LOST, DatabaseThread, forever
 from streaming.frames import END, RESTART, ROW_CHARS, SPOKEN, Row
 from streaming.layers import group_send_all
 from streaming.models import Entry, Outcome, Stream
@@ -275,7 +274,7 @@ class Journal:
         while True:
             try:
                 return await self._writer.run(Stream.objects.append, entries, again=tries > 0)
-            except (OperationalError, InterfaceError):
+            except CONNECTION_LOST:
                 wait_s = COMMIT_RETRY_S[min(tries, len(COMMIT_RETRY_S) - 1)]
                 logger.exception("commit of %d streams failed; again in %.2f s", len(entries), wait_s)
                 await asyncio.sleep(wait_s)

@@ -205,12 +205,13 @@ class Reader:
 
     async def _read(self, cursor: Cursor) -> Piece | None:
         tail = cursor.tail
+        was_behind = tail.behind(cursor.seq)  # Before the look: what is committed meanwhile may move the tail on.
         page = Chunk.objects.page
         rows, more = await self._hub.database().read(page, tail.stream, cursor.seq, settings.READER_PAGE_BYTES)
         cursor.unread = more
         if not rows:
             tail.learn(cursor.seq)
-            tail.gone = tail.gone or tail.behind(cursor.seq)  # Rows that were there are there no more.
+            tail.gone = tail.gone or was_behind  # Rows that were there are there no more.
             return None
         if not more:
             tail.learn(rows[-1].seq)
@@ -219,15 +220,15 @@ class Reader:
     async def _document(self, cursor: Cursor) -> bool:
         """See to it that the tail's document is there and up to date; False if nothing is new or it is too early."""
         tail = cursor.tail
-        stream, rows, thread = uuid.UUID(tail.stream), Chunk.objects.rows, self._hub.database()
-        if tail.document is None:
-            document = Document()
-            document.take(await thread.read(rows, stream))
-            if tail.document is None:  # Another reader may have been quicker.
-                tail.document = document
-        document = tail.document
-        if tail.behind(document.seq):
-            document.take(await thread.read(rows, stream, document.seq))
+        # One at a time: of a crowd that comes back the first reads the log, and all others take what it made.
+        async with tail.filling:
+            document = tail.document = tail.document or Document()
+            known = -1
+            # Never behind its readers: rows that they bring would be added where others are missing.
+            while known < document.seq and (document.seq < cursor.seq or tail.behind(document.seq)):
+                known = document.seq
+                read = self._hub.database().read
+                document.take(await read(Chunk.objects.rows, uuid.UUID(tail.stream), document.seq))
         if document.pause_s > 0 and not tail.ended:
             if document.seq <= cursor.seq:
                 self._wake_after(document)

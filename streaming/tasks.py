@@ -21,12 +21,14 @@ from procrastinate.jobs import Status
 from streaming.background import DatabaseThread
 from streaming.models import Stream
 
-QUEUE = "streams"
+ANSWERS = "answers"
+UPKEEP = "upkeep"
+BEGUN = 1  # The priority of answers that somebody reads already.
 HEARTBEAT_S = 5.0
 STALLED_S = 20.0
 
 
-@app.task(name="streaming.generate", queue=QUEUE, pass_context=True)
+@app.task(name="streaming.generate", queue=ANSWERS, pass_context=True)
 async def generate(context: JobContext, stream: str) -> None:
     """Have the worker's engine generate a stream; ends with it, or at once if somebody else has it."""
     await context.additional_context["engine"].generate(uuid.UUID(stream))
@@ -34,7 +36,7 @@ async def generate(context: JobContext, stream: str) -> None:
 
 # Every two seconds (the last field): with STREAM_LEASE_S, how long a killed worker's answers stand still.
 @app.periodic(cron="* * * * * */2")
-@app.task(name="streaming.sweep", queue=QUEUE, priority=10, queueing_lock="sweep", pass_context=True)
+@app.task(name="streaming.sweep", queue=UPKEEP, queueing_lock="sweep", pass_context=True)
 async def sweep(context: JobContext, timestamp: int) -> None:
     """Defer jobs for streams that nobody works on, and clear away the jobs of workers that died."""
     database: DatabaseThread = context.additional_context["database"]
@@ -44,11 +46,11 @@ async def sweep(context: JobContext, timestamp: int) -> None:
         await manager.finish_job(job, Status.FAILED, delete_job=True)
 
 
-def defer(streams: Iterable[uuid.UUID]) -> None:
+def defer(streams: Iterable[uuid.UUID], priority: int = 0) -> None:
     """Queue a job for each stream in the transaction under way; none for one that a job waits for already."""
     for pk in streams:
         with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
-            generate.configure(queueing_lock=str(pk)).defer(stream=str(pk))
+            generate.configure(queueing_lock=str(pk), priority=priority).defer(stream=str(pk))
 
 
 def defer_abandoned() -> None:
@@ -62,7 +64,7 @@ def defer_abandoned() -> None:
 def hand_back(leases: list[uuid.UUID]) -> None:
     """Give streams up and queue them again at once, so that another worker goes on."""
     with transaction.atomic():
-        defer(Stream.objects.hand_back(leases))
+        defer(Stream.objects.hand_back(leases), BEGUN)
 
 
 def workers_alive() -> int:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 
 from channels.layers import BaseChannelLayer, get_channel_layer
 from django.conf import settings
+from procrastinate import App
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.utils import connector_params
 from procrastinate.psycopg_connector import PsycopgConnector
@@ -25,6 +26,8 @@ from streaming.providers import Provider, provider_from_settings
 
 logger = logging.getLogger(__name__)
 RESTART_S = 1.0
+# How long Procrastinate may take to leave its queue, which waits for a database that is away.
+LEAVE_S = 2.0
 
 
 class WorkerEngine(Engine):
@@ -38,15 +41,16 @@ class WorkerEngine(Engine):
 
     async def generate(self, pk: uuid.UUID) -> None:
         """Generate a stream to its end, unless it has one, is somebody else's, or this engine stops."""
-        async with self._stepping:
-            if self.stopping:
-                return
-            found = await self._writer.run(claim, pk, self.worker)
-            if found is None:
-                return
-            run = self._begin(found)
+        # Shielded: a job that is cancelled between the two must not leave a claim of which nobody knows.
+        run = await asyncio.shield(asyncio.create_task(self._take(pk), name=f"take {pk}"))
         # Not the run itself: if the queue's connection breaks, the job is cancelled, but the answer goes on.
-        await asyncio.wait({run})
+        if run is not None:
+            await asyncio.wait({run})
+
+    async def _take(self, pk: uuid.UUID) -> asyncio.Task[None] | None:
+        async with self._stepping:
+            found = None if self.stopping else await self._writer.run(claim, pk, self.worker)
+            return self._begin(found) if found else None
 
 
 @asynccontextmanager
@@ -61,7 +65,7 @@ async def working(provider: Provider, layer: BaseChannelLayer) -> AsyncIterator[
     finally:
         # First no more jobs, then the streams: what is handed back must not come back.
         taking.cancel()
-        await asyncio.gather(taking, return_exceptions=True)
+        await asyncio.wait({taking}, timeout=LEAVE_S)
         await engine.stop()
 
 
@@ -80,20 +84,37 @@ async def _take_jobs(engine: WorkerEngine) -> None:
 
 
 async def _take_jobs_once(engine: WorkerEngine, database: DatabaseThread) -> None:
-    connector = PsycopgConnector(kwargs=connector_params(), min_size=1, max_size=4)
+    connector = PsycopgConnector(kwargs=connector_params(), min_size=1, max_size=4, timeout=5, reconnect_timeout=2)
     async with app.with_connector(connector).open_async() as own:
-        await own.run_worker_async(
-            queues=[tasks.QUEUE],
-            name=engine.worker,
-            concurrency=settings.STREAM_CONCURRENCY,
-            delete_jobs="always",
-            additional_context={"engine": engine, "database": database},
-            install_signal_handlers=False,
-            # Its jobs only wait for the engine's runs, which end or are handed back without them.
-            shutdown_graceful_timeout=0,
-            update_heartbeat_interval=tasks.HEARTBEAT_S,
-            stalled_worker_timeout=tasks.STALLED_S,
-        )
+        # Apart, so that a worker whose places are all taken still looks after the answers of one that died.
+        places = {tasks.ANSWERS: settings.STREAM_CONCURRENCY, tasks.UPKEEP: 1}
+        serving = [
+            asyncio.create_task(_serve(own, engine, database, queue, limit), name=queue)
+            for queue, limit in places.items()
+        ]
+        try:
+            done, _ = await asyncio.wait(serving, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in serving:
+                task.cancel()
+            await asyncio.gather(*serving, return_exceptions=True)
+
+
+async def _serve(own: App, engine: WorkerEngine, database: DatabaseThread, queue: str, concurrency: int) -> None:
+    await own.run_worker_async(
+        queues=[queue],
+        name=f"{queue} {engine.worker}",
+        concurrency=concurrency,
+        delete_jobs="always",
+        additional_context={"engine": engine, "database": database},
+        install_signal_handlers=False,
+        # Its jobs only wait for the engine's runs, which end or are handed back without them.
+        shutdown_graceful_timeout=0,
+        update_heartbeat_interval=tasks.HEARTBEAT_S,
+        stalled_worker_timeout=tasks.STALLED_S,
+    )
 
 
 async def main() -> None:

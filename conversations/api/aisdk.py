@@ -12,6 +12,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import orjson
+from django.db import close_old_connections
 from django.db.models import Max, Q
 from django.http import Http404, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.urls import URLPattern, path
@@ -168,6 +169,8 @@ class ChatView(View):
         body = ui_message_stream(
             Access.of_request(self.request._request), reply.pk, reply.stream, restarts["last"] or 0
         )
+        # Or the request's connection would be out of the pool for as long as the body lasts.
+        close_old_connections()
         return StreamingHttpResponse(body, content_type="text/event-stream", headers=HEADERS)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, cast
 
-from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.db import DatabaseError
@@ -48,7 +48,7 @@ def endpoint(**handlers: Handler) -> Handler:
     async def view(request: ASGIRequest, **where: str) -> HttpResponseBase:
         try:
             access = access_of(request)
-            user = await sync_to_async(access.user)()
+            user = await database_sync_to_async(access.user)()
             if user is None:
                 raise ApiError(401, "invalid_api_key", "This token is missing or not valid.", headers=CHALLENGE)
             if (handler := handlers.get(request.method or "")) is None:
@@ -158,7 +158,7 @@ def find(user: Any, stream: uuid.UUID | None) -> Answer:
 
 
 async def answer_of(request: ASGIRequest, response: str) -> Answer:
-    return await sync_to_async(find)(request.user, private_id("resp", response))
+    return await database_sync_to_async(find)(request.user, private_id("resp", response))
 
 
 def as_it_stands(answer: Answer) -> dict[str, Any]:
@@ -174,12 +174,12 @@ def stream_of(body: Any, headers: dict[str, str]) -> StreamingHttpResponse:
 
 async def create_response(request: ASGIRequest, access: Access) -> HttpResponseBase:
     asked = ResponseInput.parse(body_of(request))
-    answer, headers = await sync_to_async(ask)(request, asked, key_of(request))
+    answer, headers = await database_sync_to_async(ask)(request, asked, key_of(request))
     if asked.stream:
-        begin = await sync_to_async(bodies.position)(answer.stream)
+        begin = await database_sync_to_async(bodies.position)(answer.stream)
         return stream_of(bodies.response_events(access, answer, begin), headers)
     if asked.background:
-        return JsonResponse(await sync_to_async(as_it_stands)(answer), headers=headers)
+        return JsonResponse(await database_sync_to_async(as_it_stands)(answer), headers=headers)
     transcript = Transcript(answer)
     await bodies.read_through(access, answer, transcript)
     return JsonResponse(transcript.response(), headers=headers)
@@ -189,8 +189,8 @@ async def retrieve_response(request: ASGIRequest, access: Access, response: str)
     stream, after = reading(request.GET.dict())
     answer = await answer_of(request, response)
     if not stream:
-        return JsonResponse(await sync_to_async(as_it_stands)(answer))
-    begin = await sync_to_async(bodies.position)(answer.stream, after)
+        return JsonResponse(await database_sync_to_async(as_it_stands)(answer))
+    begin = await database_sync_to_async(bodies.position)(answer.stream, after)
     return stream_of(bodies.response_events(access, answer, begin), {})
 
 
@@ -219,16 +219,16 @@ def unsupported(name: str) -> ApiError:
 
 async def cancel_response(request: ASGIRequest, access: Access, response: str) -> HttpResponseBase:
     answer = await answer_of(request, response)
-    await sync_to_async(bodies.stop)(answer.stream)
+    await database_sync_to_async(bodies.stop)(answer.stream)
     with suppress(TimeoutError):
         async with asyncio.timeout(CANCEL_S):
             await bodies.read_through(access, answer, Transcript(answer))
-    return JsonResponse(await sync_to_async(as_it_stands)(answer))
+    return JsonResponse(await database_sync_to_async(as_it_stands)(answer))
 
 
 async def delete_response(request: ASGIRequest, access: Access, response: str) -> HttpResponseBase:
     answer = await answer_of(request, response)
-    await sync_to_async(remove)(answer.stream)
+    await database_sync_to_async(remove)(answer.stream)
     return JsonResponse({"id": answer.id, "object": "response", "deleted": True})
 
 
@@ -240,11 +240,11 @@ def remove(stream: uuid.UUID) -> None:
 async def create_completion(request: ASGIRequest, access: Access) -> HttpResponseBase:
     asked = CompletionInput.parse(body_of(request))
     key = key_of(request)
-    answer, headers = await sync_to_async(ask)(request, asked, key)
+    answer, headers = await database_sync_to_async(ask)(request, asked, key)
     # With a key a client can ask again for the same answer; without one nobody could ever get the rest of it.
     lasting = key is not None
     if asked.stream:
-        begin = await sync_to_async(bodies.position)(answer.stream)
+        begin = await database_sync_to_async(bodies.position)(answer.stream)
         usage = asked.wants_usage
         return stream_of(bodies.completion_chunks(access, answer, begin.restart, usage=usage, lasting=lasting), headers)
     completion = Completion(answer)

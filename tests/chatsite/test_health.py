@@ -14,7 +14,7 @@ from chatsite import health
 from tests.conftest import engine_with, until, worker_with
 from tests.scripted import ScriptedProvider
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("hub_stopped")]
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,6 +19,7 @@ import httpx
 import openai
 import pytest
 
+from chatsite.settings import database
 from tests import sdks
 from tests.columns import ROOT
 from tests.modelscript import expected_text
@@ -287,3 +289,11 @@ def half_written(client: Client) -> bool:
         messages = client.http.get(f"/conversations/{conversation['id']}/messages/").json()["results"]
         return any(len(message["text"]) > 20 for message in messages if message["role"] == "assistant")
     return False
+
+
+def test_readers_of_long_answers_keep_no_connection_from_the_others(client: Client) -> None:
+    many = database("postgresql://db/chat")["OPTIONS"]["pool"]["max_size"] + 2
+    with ExitStack() as streams:
+        for _ in range(many):
+            streams.enter_context(sdk(client).responses.create(input=directive(words=300, delay_s=0.2), stream=True))
+        assert client.http.get("/me/").status_code == 200

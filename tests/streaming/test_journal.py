@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from channels.layers import BaseChannelLayer
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
 from streaming import journal as journal_module
 from streaming.background import DatabaseThread
@@ -260,3 +260,22 @@ async def test_what_is_said_within_a_window_is_one_row(desk: Desk, monkeypatch: 
         await asyncio.sleep(0)
     await committed(log)
     assert await stored(log) == ["abc"]
+
+
+@pytest.mark.scaled
+async def test_a_transaction_that_the_database_gave_up_is_made_again(desk: Desk, monkeypatch: Any) -> None:
+    ended = StreamQuerySet._ended
+    stalls = iter([True])
+
+    def stalling(queryset: Any, *args: Any) -> Any:
+        if next(stalls, False):  # As a process that is paused in its transaction.
+            with connection.cursor() as cursor:
+                cursor.execute("SET idle_in_transaction_session_timeout = '50ms'")
+            threading.Event().wait(0.5)
+        return ended(queryset, *args)
+
+    monkeypatch.setattr(StreamQuerySet, "_ended", stalling)
+    log = await desk.log()
+    log.say("text", "kept")
+    await log.end(Outcome("done"))
+    assert (await Stream.objects.aget(pk=log.stream)).text == "kept"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -12,7 +13,7 @@ from conversations.models import Message
 from streaming import document as documents
 from streaming.document import Rendered
 from streaming.hub import get_hub
-from streaming.models import Stream
+from streaming.models import Chunk, ChunkQuerySet, Stream
 from streaming.reader import Reader
 from tests.conftest import add, finish
 from tests.dom import Element, apply, parse
@@ -106,3 +107,41 @@ async def test_a_deleted_answer_is_gone_for_pages_too(running_stream: Stream, se
         await sync_to_async(Message.objects.all().delete)()
         await sync_to_async(running_stream.delete)()
         assert type(await reader.next()).__name__ == "Gone"
+
+
+async def test_a_page_that_joins_ahead_of_the_others_costs_nobody_the_rows_between(
+    running_stream: Stream, settings: Any
+) -> None:
+    settings.HUB_TICK_S = 3600
+    stream = str(running_stream.pk)
+    async with (
+        Reader(running_stream.topic, rendered=True) as one,
+        Reader(running_stream.topic, rendered=True) as other,
+    ):
+        early, late = Follower(one), Follower(other)
+        await one.attach({stream: 0})
+        await early.until(2)
+        await sync_to_async(add)(running_stream, 3, " dear")  # No message tells of it: the layer is away.
+        await other.attach({stream: 3})
+        await sync_to_async(add)(running_stream, 4, " world")
+        await late.until(4)
+    assert late.body == parse("<p>Hello dear world</p>")
+
+
+async def test_a_crowd_of_pages_reads_the_log_once(running_stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, whole = str(running_stream.pk), []
+    rows = ChunkQuerySet.rows
+
+    def counted(queryset: ChunkQuerySet, *where: Any) -> Any:
+        whole.append(where)
+        return rows(queryset, *where)
+
+    monkeypatch.setattr(Chunk.objects, "rows", lambda *where: counted(Chunk.objects.all(), *where))
+
+    async def come_back() -> None:
+        async with Reader(running_stream.topic, rendered=True) as reader:
+            await reader.attach({stream: 1})
+            await Follower(reader).until(2)
+
+    await asyncio.gather(*(come_back() for _ in range(20)))
+    assert len(whole) == 1

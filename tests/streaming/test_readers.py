@@ -14,12 +14,13 @@ from django.test import override_settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from streaming.background import DatabaseThread
 from streaming.frames import Piece, Row, fold
-from streaming.hub import Hub, Tail
+from streaming.hub import Hub, Tail, get_hub
 from streaming.layers import LocalChannelLayer
 from streaming.models import Chunk, Entry, Outcome, Stream, new_id
 from streaming.reader import Gone, Opened, Reader
-from tests.conftest import DEADLINE_S, new_stream
+from tests.conftest import DEADLINE_S, add, new_stream
 from tests.follower import Follower
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -453,3 +454,27 @@ async def test_a_turn_asked_for_on_one_connection_is_announced_to_the_others(the
     asking.follow_new(str(later.pk))
     await theatre.hub.tick()
     assert await within(idle.next) == Opened(str(later.pk))
+
+
+async def test_a_tail_that_moves_on_while_a_reader_looks_is_no_deletion(
+    running_stream: Stream, hub_stopped: None, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.HUB_TICK_S = 3600
+    stream, read = str(running_stream.pk), DatabaseThread.read
+
+    async def late(self: DatabaseThread, function: Any, *args: Any) -> Any:
+        found = await read(self, function, *args)
+        if getattr(function, "__name__", "") == "page":
+            monkeypatch.undo()  # Row 3's message is lost, and row 4's comes before the look is over.
+            for seq in (3, 4):
+                await sync_to_async(add)(running_stream, seq, str(seq))
+            feed = get_hub()._feeds[running_stream.topic]
+            feed.tail(stream).add(Piece(stream, 3, (Row(4, "text", "4", None),)))
+            feed.wake()
+        return found
+
+    async with Reader(running_stream.topic) as reader:
+        await reader.attach({stream: 2})
+        monkeypatch.setattr(DatabaseThread, "read", late)
+        item = await asyncio.wait_for(reader.next(), DEADLINE_S)
+    assert isinstance(item, Piece) and item.rows[0].seq == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from django.db import connection, transaction
 
 from conversations.models import Conversation, Message
 from streaming.models import Stream
-from tests.conftest import ended, new_stream, stream_of, until, worker_with
+from tests.conftest import DEADLINE_S, ended, new_stream, stream_of, until, worker_with
 from tests.scripted import ScriptedProvider
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.scaled]
@@ -115,6 +116,54 @@ async def test_a_worker_that_loses_its_queue_keeps_its_answers_and_takes_jobs_ag
         assert (await ended(stream_of(reply))).text == "Hello"
         second = await sync_to_async(conversation.ask)("And now?")
         assert (await ended(stream_of(second))).text == "Again"
+
+
+async def test_a_worker_whose_queue_ended_comes_back_to_it(reply: Message, monkeypatch: pytest.MonkeyPatch) -> None:
+    from streaming import worker as module
+
+    take, ends = module._take_jobs_once, [OSError("The queue is away."), None]
+
+    async def ending(*args: Any) -> None:
+        if ends:
+            if (error := ends.pop(0)) is not None:
+                raise error
+            return
+        await take(*args)
+
+    monkeypatch.setattr(module, "RESTART_S", 0.01)
+    monkeypatch.setattr(module, "_take_jobs_once", ending)
+    async with worker_with(ScriptedProvider(["Hello"])):
+        assert (await ended(stream_of(reply))).text == "Hello"
+
+
+async def test_a_worker_that_stops_while_it_claims_hands_that_back_too(reply: Message, monkeypatch: Any) -> None:
+    from streaming import engine as module
+
+    claimed, gate = threading.Event(), threading.Event()
+    claim = module.claim
+
+    def slow(*args: Any) -> Any:
+        found = claim(*args)
+        claimed.set()
+        assert gate.wait(DEADLINE_S)
+        return found
+
+    monkeypatch.setattr("streaming.worker.claim", slow)
+    async with worker_with(ScriptedProvider(["Hel", asyncio.Event()])):
+        await asyncio.to_thread(claimed.wait, DEADLINE_S)
+        asyncio.get_running_loop().call_later(0.1, gate.set)
+    stream = await Stream.objects.aget()
+    assert (stream.lease, stream.attempt, await sync_to_async(jobs)()) == (None, 0, [str(stream.pk)])
+
+
+async def test_a_full_worker_still_finds_what_another_one_left(conversation: Conversation, settings: Any) -> None:
+    settings.STREAM_CONCURRENCY = 1
+    async with worker_with(ScriptedProvider(["Hel", asyncio.Event()])):
+        await sync_to_async(conversation.ask)("First?")
+        await until(sync_to_async(lambda: Stream.objects.get().worker != ""))
+        left = await sync_to_async(new_stream)()
+        await sync_to_async(Stream.objects.claim)(left.pk, "dead", -1)
+        await until(sync_to_async(lambda: str(left.pk) in jobs()))
 
 
 async def test_jobs_of_workers_that_died_are_cleared_away(reply: Message) -> None:
