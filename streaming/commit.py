@@ -16,6 +16,10 @@ from django.utils import timezone
 
 from streaming.frames import Row
 
+# Rows to a statement: far below the number of parameters that any database takes.
+ROWS_AT_ONCE = 100
+PLACES = "(%s, %s, %s, %s, %s, %s)"
+
 
 @cache
 def _insert(model: type[models.Model], names: tuple[str, ...]) -> tuple[str, list[models.Field[Any, Any]]]:
@@ -23,8 +27,7 @@ def _insert(model: type[models.Model], names: tuple[str, ...]) -> tuple[str, lis
     fields = [concrete[name] for name in names]
     quote = connection.ops.quote_name
     columns = ", ".join(quote(str(field.column)) for field in fields)
-    places = ", ".join(["%s"] * len(fields))
-    return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({places})", fields
+    return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ", fields
 
 
 def locked_leases(model: type[models.Model], streams: Sequence[uuid.UUID]) -> dict[Any, Any]:
@@ -54,16 +57,20 @@ def _as_hex(value: uuid.UUID) -> str:
 
 
 def insert_rows(model: type[models.Model], rows: Iterable[tuple[uuid.UUID, Row]]) -> None:
-    """Add log rows to their streams."""
+    """Add log rows to their streams.
+
+    Not by `executemany`, a pipeline on PostgreSQL: a process that is paused within one is not taken to be idle in its
+    transaction, so nothing would end that, and its locks, until it goes on.
+    """
     sql, fields = _insert(model, ("seq", "kind", "text", "data", "stream", "created_at"))
     data = fields[3]
     adapt = adapter()
     now = connection.ops.adapt_datetimefield_value(timezone.now())
+    values = [
+        (row.seq, row.kind, row.text, data.get_db_prep_save(row.data, connection), adapt(stream), now)
+        for stream, row in rows
+    ]
     with connection.cursor() as cursor:
-        cursor.executemany(
-            sql,
-            [
-                (row.seq, row.kind, row.text, data.get_db_prep_save(row.data, connection), adapt(stream), now)
-                for stream, row in rows
-            ],
-        )
+        for start in range(0, len(values), ROWS_AT_ONCE):
+            part = values[start : start + ROWS_AT_ONCE]
+            cursor.execute(sql + ", ".join([PLACES] * len(part)), [value for row in part for value in row])

@@ -81,10 +81,10 @@ class StreamQuerySet(models.QuerySet["Stream"]):
     def claim(self, pk: uuid.UUID, worker: str, lease_s: float) -> Stream | None:
         """Take the stream under a new lease of `lease_s` seconds, or None if somebody else was first."""
         lease = uuid.uuid4()
-        won = (
-            self.claimable()
-            .filter(pk=pk)
-            .update(
+        # A holder that was paused in its commit still locks the row: whoever waited for it would write nothing else.
+        with transaction.atomic():
+            free = self.claimable().filter(pk=pk).select_for_update(skip_locked=True)
+            won = self.filter(pk__in=free.values("pk")).update(
                 status=Status.STREAMING,
                 lease=lease,
                 lease_until=Now() + timedelta(seconds=lease_s),
@@ -92,7 +92,6 @@ class StreamQuerySet(models.QuerySet["Stream"]):
                 attempt=F("attempt") + 1,
                 claimed_at=Now(),
             )
-        )
         # The holder reads its own claim back: between the two a successor may have come, and then this is None too.
         return self.filter(pk=pk, lease=lease).first() if won else None
 

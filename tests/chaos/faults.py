@@ -86,6 +86,16 @@ async def pause_worker(rig: Rig, rng: random.Random) -> None:
     worker.resume()
 
 
+@fault("worker-pause-in-commit", 8)
+async def pause_worker_in_commit(rig: Rig, rng: random.Random) -> None:
+    """SIGSTOP the worker that writes most, in a transaction that holds its streams' rows, for 12 s."""
+    worker = await rig.busiest_worker()
+    await rig.pause_in_transaction(worker, rng)
+    await rig.strike(worker)
+    await asyncio.sleep(12)
+    worker.resume()
+
+
 @fault("web-kill", stops=True)
 async def kill_web(rig: Rig, rng: random.Random) -> None:
     """kill -9 a web process; its readers go to the other."""

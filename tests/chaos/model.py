@@ -19,7 +19,7 @@ from aiohttp import web
 from tests.modelscript import Gate, Script
 from tests.modelserver import Asked, ModelServer
 
-RETRY_AFTER_S = 0.5
+RETRY_AFTER_S = 1.0
 
 
 def answer(number: int, words: int) -> str:

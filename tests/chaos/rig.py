@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import httpx
+import psutil
 import psycopg
 from psycopg.rows import dict_row
 
@@ -148,6 +149,18 @@ class Rig:
     async def busiest_worker(self) -> Service:
         writing = [(len(await self._written_by(worker)), worker) for worker in self.cluster.worker]
         return max(writing, key=lambda pair: pair[0])[1]
+
+    async def pause_in_transaction(self, worker: Service, rng: random.Random) -> None:
+        """Pause it again and again until PostgreSQL waits for it in the midst of a transaction, or it has none."""
+        while await self._written_by(worker):
+            worker.pause()
+            ports = [line.laddr.port for line in psutil.Process(worker.pid).net_connections("tcp")]
+            if await self._query(
+                "select from pg_stat_activity where state = 'idle in transaction' and client_port = any(%s)", [ports]
+            ):
+                return
+            worker.resume()
+            await asyncio.sleep(rng.uniform(0.001, 0.02))
 
     async def strike(self, worker: Service) -> None:
         """Remember what this worker has just been torn from; what it wrote before has earlier times."""
