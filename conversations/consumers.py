@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs
 from uuid import UUID
 
+from autobahn.exception import Disconnected
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
@@ -180,7 +181,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
                 await self._send_item(item)
         except Exception as error:
             # A server's `send` fails like this once the client has left; there is nobody to tell then.
-            level = logging.DEBUG if isinstance(error, OSError) else logging.ERROR
+            level = logging.DEBUG if isinstance(error, OSError | Disconnected) else logging.ERROR
             logger.log(level, "forwarding of %s failed", self.pk, exc_info=True)
             with contextlib.suppress(Exception):
                 await self.close(BROKEN)

@@ -127,10 +127,12 @@ def _echo(asked: str) -> str:
 
 
 def _long(asked: str) -> str:
-    """Numbered paragraphs of as many words as the question names."""
+    """Numbered paragraphs of about as many words as the question names, up to the end of a sentence."""
     named = re.search(r"\d{1,6}", asked)
     count = min(int(named[0]) if named else LONG_WORDS, LONG_MAX_WORDS)
     words = LONG.split()
+    while not words[(count - 1) % len(words)].endswith("."):
+        count += 1  # An answer that ends in mid-sentence looks cut.
     paragraphs = range(-(-count // len(words)))
     return "\n\n".join(f"**{number + 1}.** " + " ".join(words[: count - number * len(words)]) for number in paragraphs)
 

@@ -78,6 +78,9 @@ search?.form.parentElement.addEventListener("keydown", (event) => {
   event.stopPropagation();
 });
 
+// A hit in the chat that is open already only changes the fragment: what lies over the page must make way.
+addEventListener("hashchange", () => document.getElementById("sidebar")?.matches(":popover-open") && document.getElementById("sidebar").hidePopover());
+
 function clear() {
   search.value = "";
   search.dispatchEvent(new Event("search"));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -20,11 +21,16 @@ from streaming.models import Chunk, Stream
 POLL_S = 0.2
 
 
+def stream_id(text: str) -> UUID:
+    """The stream of an id as the APIs give it: `stream` of a message, `id` of a response under /v1/."""
+    return UUID(text.removeprefix("resp_"))
+
+
 class Command(BaseCommand):
     help = "Print an answer's text as it is written. Whatever is not its text is told on stderr."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("stream", type=UUID, help="The stream's id.")
+        parser.add_argument("stream", type=stream_id, help="The id of an answer's stream, or of a response.")
         parser.add_argument("--after", type=int, default=0, help="The seq behind which to begin.")
         parser.add_argument(
             "--frames", action="store_true", help="Print the protocol's frames, one JSON object a line."
@@ -43,6 +49,9 @@ class Command(BaseCommand):
         except (Refused, Unreachable) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
+            return
+        except BrokenPipeError:  # `| head` has seen enough; nor may the flush at the end complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
         if status != "done":
             sys.exit(1)
