@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from django.db import InterfaceError, InternalError, OperationalError, connections
+from django.db import InterfaceError, InternalError, OperationalError, close_old_connections, connection, connections
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -51,6 +51,12 @@ class DatabaseThread:
             async with asyncio.timeout(CLOSE_S):
                 await self.run(connections.close_all)
         self._executor.shutdown(wait=False)
+
+
+def let_go() -> None:
+    """Give the request's connection back to the pool, before a body that may last for minutes and does not need it."""
+    if not connection.in_atomic_block:
+        close_old_connections()
 
 
 def cancelled() -> bool:

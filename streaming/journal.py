@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from asgiref.sync import async_to_sync
 from channels.layers import BaseChannelLayer, get_channel_layer
@@ -25,6 +26,7 @@ from streaming.models import Entry, Outcome, Stream
 
 logger = logging.getLogger(__name__)
 BROADCAST_S = 1.0
+AWAY_S = 1.0
 LOAD_S = 0.5
 COMMIT_RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -204,13 +206,20 @@ class Load:
         return float(settings.JOURNAL_WINDOW_S * min(max(excess, 0) / 4, 1))
 
 
+_away_until: WeakKeyDictionary[BaseChannelLayer, float] = WeakKeyDictionary()
+
+
 async def broadcast(layer: BaseChannelLayer, messages: list[dict[str, Any]]) -> None:
-    """Tell the hubs what is committed."""
+    """Tell the hubs what is committed, unless the layer was found to be away a moment ago: who tries again at each
+    commit slows every commit down, and fills the log."""
+    if time.monotonic() < _away_until.get(layer, 0.0):
+        return
     try:
         async with asyncio.timeout(BROADCAST_S):
             await group_send_all(layer, [(message["topic"], message) for message in messages])
     except Exception:
-        logger.warning("broadcast of %d messages failed; hubs will read the database", len(messages), exc_info=True)
+        _away_until[layer] = time.monotonic() + AWAY_S
+        logger.warning("no broadcasts for %g s; hubs will read the database", AWAY_S, exc_info=True)
 
 
 def publish(message: dict[str, Any]) -> None:

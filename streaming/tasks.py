@@ -34,8 +34,8 @@ async def generate(context: JobContext, stream: str) -> None:
     await context.additional_context["engine"].generate(uuid.UUID(stream))
 
 
-# Every two seconds (the last field): with STREAM_LEASE_S, how long a killed worker's answers stand still.
-@app.periodic(cron="* * * * * */2")
+# Every second (the last field): with STREAM_LEASE_S, how long a killed worker's answers stand still.
+@app.periodic(cron="* * * * * *")
 @app.task(name="streaming.sweep", queue=UPKEEP, queueing_lock="sweep", pass_context=True)
 async def sweep(context: JobContext, timestamp: int) -> None:
     """Defer jobs for streams that nobody works on, and clear away the jobs of workers that died."""

@@ -12,7 +12,6 @@ from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import orjson
-from django.db import close_old_connections
 from django.db.models import Max, Q
 from django.http import Http404, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.urls import URLPattern, path
@@ -27,6 +26,7 @@ from conversations.api.native import View
 from conversations.api.serializers import EditInput, Input, Text, valid
 from conversations.models import Conversation, Message, Role
 from streaming import engine
+from streaming.background import let_go
 from streaming.frames import RESTART, Piece, Row, native_frames
 from streaming.models import LIVE, Chunk, Status, Stream
 
@@ -169,8 +169,7 @@ class ChatView(View):
         body = ui_message_stream(
             Access.of_request(self.request._request), reply.pk, reply.stream, restarts["last"] or 0
         )
-        # Or the request's connection would be out of the pool for as long as the body lasts.
-        close_old_connections()
+        let_go()
         return StreamingHttpResponse(body, content_type="text/event-stream", headers=HEADERS)
 
 

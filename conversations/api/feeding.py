@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from conversations.api import native
 from conversations.api.native import AskingView, View
 from conversations.api.schema import KEY_HEADER, operation
-from conversations.api.serializers import LAST_SEQ, EditInput, Input, Text, TurnOutput, valid
+from conversations.api.serializers import LAST_SEQ, EditInput, Input, Text, TurnOutput, asked_like, valid
 from conversations.models import Conversation, Message, Refused
 from conversations.wish import Wish
 from streaming import feeding
@@ -22,6 +22,7 @@ from streaming.frames import REASONING, ROW_CHARS, TEXT
 from streaming.models import Outcome, Status, Stream
 
 ADDED_ROWS = 1000
+EXAMPLE_LEASE = "3f0c9c5e-0d5b-4f6e-9f59-6f6f2ad27d11"
 
 
 class AdditionInput(Input):
@@ -36,6 +37,9 @@ class WordsInput(Input):
     text = Text(max_length=ROW_CHARS)
 
 
+@asked_like(
+    "Two words behind row 4", {"lease": EXAMPLE_LEASE, "after": 4, "chunks": [{"text": "Hello "}, {"text": "world"}]}
+)
 class WordsAddedInput(AdditionInput):
     chunks = serializers.ListField(
         child=WordsInput(), max_length=ADDED_ROWS, help_text="May be empty: then only the lease is renewed."

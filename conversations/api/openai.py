@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, cast
 
-from channels.db import database_sync_to_async
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.db import DatabaseError
@@ -30,6 +30,7 @@ from conversations.api.openai_errors import ApiError, refuse
 from conversations.api.openai_inputs import Asked, CompletionInput, ResponseInput, no_model
 from conversations.api.responses import Answer, Transcript, private_id
 from conversations.models import Conversation, Message, Refused, User
+from streaming.background import let_go
 from streaming.models import Chunk, Status
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def endpoint(**handlers: Handler) -> Handler:
     async def view(request: ASGIRequest, **where: str) -> HttpResponseBase:
         try:
             access = access_of(request)
-            user = await database_sync_to_async(access.user)()
+            user = await sync_to_async(access.user)()
             if user is None:
                 raise ApiError(401, "invalid_api_key", "This token is missing or not valid.", headers=CHALLENGE)
             if (handler := handlers.get(request.method or "")) is None:
@@ -158,7 +159,7 @@ def find(user: Any, stream: uuid.UUID | None) -> Answer:
 
 
 async def answer_of(request: ASGIRequest, response: str) -> Answer:
-    return await database_sync_to_async(find)(request.user, private_id("resp", response))
+    return await sync_to_async(find)(request.user, private_id("resp", response))
 
 
 def as_it_stands(answer: Answer) -> dict[str, Any]:
@@ -168,20 +169,26 @@ def as_it_stands(answer: Answer) -> dict[str, Any]:
     return transcript.response("queued" if answer.waiting else "in_progress")
 
 
-def stream_of(body: Any, headers: dict[str, str]) -> StreamingHttpResponse:
+async def stream_of(body: Any, headers: dict[str, str]) -> StreamingHttpResponse:
+    await sync_to_async(let_go)()
     return StreamingHttpResponse(body, content_type="text/event-stream", headers=SSE_HEADERS | headers)
+
+
+async def whole(access: Access, answer: Answer, into: Transcript | Completion) -> None:
+    await sync_to_async(let_go)()
+    await bodies.read_through(access, answer, into)
 
 
 async def create_response(request: ASGIRequest, access: Access) -> HttpResponseBase:
     asked = ResponseInput.parse(body_of(request))
-    answer, headers = await database_sync_to_async(ask)(request, asked, key_of(request))
+    answer, headers = await sync_to_async(ask)(request, asked, key_of(request))
     if asked.stream:
-        begin = await database_sync_to_async(bodies.position)(answer.stream)
-        return stream_of(bodies.response_events(access, answer, begin), headers)
+        begin = await sync_to_async(bodies.position)(answer.stream)
+        return await stream_of(bodies.response_events(access, answer, begin), headers)
     if asked.background:
-        return JsonResponse(await database_sync_to_async(as_it_stands)(answer), headers=headers)
+        return JsonResponse(await sync_to_async(as_it_stands)(answer), headers=headers)
     transcript = Transcript(answer)
-    await bodies.read_through(access, answer, transcript)
+    await whole(access, answer, transcript)
     return JsonResponse(transcript.response(), headers=headers)
 
 
@@ -189,9 +196,9 @@ async def retrieve_response(request: ASGIRequest, access: Access, response: str)
     stream, after = reading(request.GET.dict())
     answer = await answer_of(request, response)
     if not stream:
-        return JsonResponse(await database_sync_to_async(as_it_stands)(answer))
-    begin = await database_sync_to_async(bodies.position)(answer.stream, after)
-    return stream_of(bodies.response_events(access, answer, begin), {})
+        return JsonResponse(await sync_to_async(as_it_stands)(answer))
+    begin = await sync_to_async(bodies.position)(answer.stream, after)
+    return await stream_of(bodies.response_events(access, answer, begin), {})
 
 
 def reading(query: dict[str, str]) -> tuple[bool, int]:
@@ -219,16 +226,16 @@ def unsupported(name: str) -> ApiError:
 
 async def cancel_response(request: ASGIRequest, access: Access, response: str) -> HttpResponseBase:
     answer = await answer_of(request, response)
-    await database_sync_to_async(bodies.stop)(answer.stream)
+    await sync_to_async(bodies.stop)(answer.stream)
     with suppress(TimeoutError):
         async with asyncio.timeout(CANCEL_S):
-            await bodies.read_through(access, answer, Transcript(answer))
-    return JsonResponse(await database_sync_to_async(as_it_stands)(answer))
+            await whole(access, answer, Transcript(answer))
+    return JsonResponse(await sync_to_async(as_it_stands)(answer))
 
 
 async def delete_response(request: ASGIRequest, access: Access, response: str) -> HttpResponseBase:
     answer = await answer_of(request, response)
-    await database_sync_to_async(remove)(answer.stream)
+    await sync_to_async(remove)(answer.stream)
     return JsonResponse({"id": answer.id, "object": "response", "deleted": True})
 
 
@@ -240,16 +247,18 @@ def remove(stream: uuid.UUID) -> None:
 async def create_completion(request: ASGIRequest, access: Access) -> HttpResponseBase:
     asked = CompletionInput.parse(body_of(request))
     key = key_of(request)
-    answer, headers = await database_sync_to_async(ask)(request, asked, key)
+    answer, headers = await sync_to_async(ask)(request, asked, key)
     # With a key a client can ask again for the same answer; without one nobody could ever get the rest of it.
     lasting = key is not None
     if asked.stream:
-        begin = await database_sync_to_async(bodies.position)(answer.stream)
+        begin = await sync_to_async(bodies.position)(answer.stream)
         usage = asked.wants_usage
-        return stream_of(bodies.completion_chunks(access, answer, begin.restart, usage=usage, lasting=lasting), headers)
+        return await stream_of(
+            bodies.completion_chunks(access, answer, begin.restart, usage=usage, lasting=lasting), headers
+        )
     completion = Completion(answer)
     async with bodies.ending(answer, completion, lasting=lasting):
-        await bodies.read_through(access, answer, completion)
+        await whole(access, answer, completion)
     if completion.failed:
         raise failure(completion.outcome)
     return JsonResponse(completion.whole(), headers=headers)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from django.conf import settings
+from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import exceptions, serializers
 from rest_framework.request import Request
 
@@ -13,8 +15,17 @@ from conversations.models import Conversation, Message, User
 from streaming.frames import SPOKEN, Row
 from streaming.models import Status, Stream
 
+Serializer = TypeVar("Serializer")
 LAST_SEQ = 2**31 - 1
 IDEMPOTENCY_KEY = "Idempotency-Key"
+
+
+REFUSAL = {"code": "busy", "detail": "An answer is still being written. Wait for its end or stop it first."}
+
+
+def asked_like(name: str, value: dict[str, Any]) -> Callable[[type[Serializer]], type[Serializer]]:
+    """Show an example of what a serializer takes in the schema."""
+    return extend_schema_serializer(examples=[OpenApiExample(name, value=value, request_only=True)])
 
 
 class Text(serializers.CharField):
@@ -58,6 +69,7 @@ class Input(serializers.Serializer[Any]):
         return values
 
 
+@asked_like("A chat with instructions", {"title": "Physics", "system_prompt": "Be brief."})
 class ConversationInput(Input):
     title = Text(max_length=200, required=False, allow_blank=True)
     model = Text(max_length=100, required=False, allow_blank=True, help_text="Empty: the site's first model.")
@@ -74,6 +86,7 @@ class EditInput(Input):
     text = Text(validators=[not_blank, prompt_sized])
 
 
+@asked_like("A question", {"text": "Why is the sky blue?"})
 class PromptInput(EditInput):
     parent = serializers.UUIDField(  # type: ignore[assignment]
         required=False, allow_null=True, help_text="The reply it follows; if left out, the last of the chosen branch."
@@ -116,6 +129,7 @@ def idempotency_key(request: Request) -> uuid.UUID | None:
     return key
 
 
+@extend_schema_serializer(examples=[OpenApiExample("Refused", value=REFUSAL, response_only=True)])
 class ErrorOutput(serializers.Serializer[Any]):
     code = serializers.CharField(help_text="Stable, for programs.")
     detail = serializers.CharField(help_text="For people.")

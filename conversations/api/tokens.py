@@ -11,10 +11,11 @@ from rest_framework.response import Response
 
 from conversations.api.native import View
 from conversations.api.schema import operation
-from conversations.api.serializers import Input, Moment, Text, not_blank, valid
+from conversations.api.serializers import Input, Moment, Text, asked_like, not_blank, valid
 from conversations.models import Token
 
 
+@asked_like("For a laptop", {"name": "laptop"})
 class TokenInput(Input):
     name = Text(max_length=100, validators=[not_blank], help_text="What it is for.")
 

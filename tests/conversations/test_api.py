@@ -179,6 +179,25 @@ def test_nobody_may_not(call: Access, running_stream: Stream) -> None:
 
 
 @CALLS
+def test_an_administrator_may_no_more_than_any_stranger(call: Access, running_stream: Stream, bob: User) -> None:
+    User.objects.filter(pk=bob.pk).update(is_staff=True, is_superuser=True)
+    assert send(bearer(Token.objects.issue(bob)), call, running_stream) == call.stranger
+
+
+@CALLS
+def test_who_reads_a_shared_conversation_may_no_more_than_nobody(call: Access, running_stream: Stream) -> None:
+    Conversation.objects.update(share="secret")
+    assert send(bearer("secret"), call, running_stream) == call.bad_token
+    assert send(Client(), call, running_stream) == call.nobody
+
+
+@CALLS
+def test_a_revoked_token_may_not(call: Access, running_stream: Stream, alices_token: str) -> None:
+    Token.objects.all().delete()
+    assert send(bearer(alices_token), call, running_stream) == call.bad_token
+
+
+@CALLS
 def test_a_bad_token_may_not_even_beside_a_good_session(call: Access, running_stream: Stream, alice: User) -> None:
     client = bearer("cs_wrong")
     client.force_login(alice)
