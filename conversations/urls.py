@@ -27,7 +27,7 @@ urlpatterns: list[URLPattern] = [
     path("c/<uuid:pk>/export.json", keeping.download, {"kind": "json"}, name="export"),
     path("c/<uuid:pk>/share/", sharing.share, name="share"),
     path("c/<uuid:pk>/revoke/", sharing.revoke, name="revoke"),
-    path("share/<str:secret>/", sharing.shared, name="shared"),
+    path("share/<slug:secret>/", sharing.shared, name="shared"),
     path("chats/", shelf.chats, name="chats"),
     path("search/", shelf.search, name="search"),
 ]
