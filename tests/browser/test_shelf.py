@@ -265,3 +265,20 @@ def test_a_result_opens_at_the_message_that_was_found(new_person: People) -> Non
     expect(chat.replies.first).to_be_in_viewport()
     chat.connects()
     expect(chat.page.get_by_role("button", name="Jump to latest")).to_be_visible()
+
+
+@WINDOWS
+def test_a_result_in_the_open_chat_moves_its_messages_and_nothing_else(
+    new_person: People, window: dict[str, Any]
+) -> None:
+    person = new_person(**window)
+    chat = asked(person, "Say this: " + "tulip and more words for a long text\n" * 80)
+    chat.ask("And now a short one")
+    chat.ends(turns=2)
+    page = chat.page
+    shelf(page)
+    page.locator("#search").fill("tulip")
+    page.locator("#found a").first.click()
+    page.wait_for_url("**#message-*")
+    expect(page.locator("#sidebar:popover-open")).to_have_count(0)
+    assert page.evaluate("[scrollY, document.scrollingElement.scrollHeight - innerHeight]") == [0, 0]
