@@ -58,6 +58,7 @@ def test_code_is_copied_as_it_was_written(new_person: People) -> None:
     chat = person.visits()
     chat.ask(text='```python\nx = "<b>"\n\ty()\n```\n')
     chat.ends()
+    chat.page.bring_to_front()  # A browser lets only the page that has the focus write to the clipboard.
     chat.page.get_by_role("button", name="Copy the code").click()
     expect(chat.page.locator(".copy-code.copied")).to_have_count(1)
     assert chat.page.evaluate("navigator.clipboard.readText()") == 'x = "<b>"\n\ty()\n'
