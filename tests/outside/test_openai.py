@@ -293,7 +293,7 @@ def half_written(client: Client) -> bool:
 
 def test_readers_of_long_answers_keep_no_connection_from_the_others(client: Client) -> None:
     many = database("postgresql://db/chat")["OPTIONS"]["pool"]["max_size"] + 2
-    with ExitStack() as streams:
+    with sdk(client) as caller, ExitStack() as streams:
         for _ in range(many):
-            streams.enter_context(sdk(client).responses.create(input=directive(words=300, delay_s=0.2), stream=True))
+            streams.enter_context(caller.responses.create(input=directive(words=300, delay_s=0.2), stream=True))
         assert client.http.get("/me/").status_code == 200
