@@ -19,6 +19,7 @@ from django.http import HttpRequest, JsonResponse
 
 from streaming import engine
 from streaming.hub import get_hub
+from streaming.layers import probe
 
 logger = logging.getLogger(__name__)
 CHECK_S = 2.0
@@ -73,7 +74,7 @@ def _compare_migrations() -> None:
 async def _send_to_layer() -> None:
     layer = get_channel_layer()
     assert layer is not None
-    await layer.group_send("readyz", {"type": "readyz"})
+    await probe(layer)
 
 
 async def _find_engine() -> None:

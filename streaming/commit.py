@@ -18,16 +18,17 @@ from streaming.frames import Row
 
 # Rows to a statement: far below the number of parameters that any database takes.
 ROWS_AT_ONCE = 100
-PLACES = "(%s, %s, %s, %s, %s, %s)"
 
 
 @cache
-def _insert(model: type[models.Model], names: tuple[str, ...]) -> tuple[str, list[models.Field[Any, Any]]]:
+def _insert(model: type[models.Model], names: tuple[str, ...]) -> tuple[str, str, list[models.Field[Any, Any]]]:
+    """The statement up to its rows, the places of one row, and its fields."""
     concrete = {field.name: field for field in model._meta.concrete_fields}
     fields = [concrete[name] for name in names]
     quote = connection.ops.quote_name
     columns = ", ".join(quote(str(field.column)) for field in fields)
-    return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ", fields
+    places = ", ".join(["%s"] * len(fields))
+    return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ", f"({places})", fields
 
 
 def locked_leases(model: type[models.Model], streams: Sequence[uuid.UUID]) -> dict[Any, Any]:
@@ -62,7 +63,7 @@ def insert_rows(model: type[models.Model], rows: Iterable[tuple[uuid.UUID, Row]]
     Not by `executemany`, a pipeline on PostgreSQL: a process that is paused within one is not taken to be idle in its
     transaction, so nothing would end that, and its locks, until it goes on.
     """
-    sql, fields = _insert(model, ("seq", "kind", "text", "data", "stream", "created_at"))
+    sql, row_places, fields = _insert(model, ("seq", "kind", "text", "data", "stream", "created_at"))
     data = fields[3]
     adapt = adapter()
     now = connection.ops.adapt_datetimefield_value(timezone.now())
@@ -73,4 +74,4 @@ def insert_rows(model: type[models.Model], rows: Iterable[tuple[uuid.UUID, Row]]
     with connection.cursor() as cursor:
         for start in range(0, len(values), ROWS_AT_ONCE):
             part = values[start : start + ROWS_AT_ONCE]
-            cursor.execute(sql + ", ".join([PLACES] * len(part)), [value for row in part for value in row])
+            cursor.execute(sql + ", ".join([row_places] * len(part)), [value for row in part for value in row])

@@ -119,7 +119,7 @@ def _asks_for(word: str, asked: str) -> bool:
 
 
 def _echo(asked: str) -> str:
-    """The beginning of the question on one line, as it was typed: pages show text as text."""
+    """The beginning of the question on one line, as it was typed."""
     line = " ".join(asked.split()) or "…"
     if len(line) > QUOTE_MAX_CHARS:
         line = line[:QUOTE_MAX_CHARS] + "…"
