@@ -9,9 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from uuid import uuid4
 
-import httpx
 import psutil
 
 from bench.load import Load
@@ -19,6 +17,7 @@ from bench.processes import Source
 from bench.reader import Line
 from tests.cluster import DAPHNE, SITE, UVICORN, WORKER, Cluster, is_ready
 from tests.servers import ROOT, Server, Service, free_port
+from tests.visitor import Visitor
 
 ASKERS = 8
 COMMITTED = "every character, committed before it is sent"
@@ -41,30 +40,6 @@ def clean(**settings: str) -> dict[str, str]:
     """This process's environment without what would configure a site, and with `settings`."""
     kept = {name: value for name, value in os.environ.items() if name not in NOT_FROM_HERE}
     return kept | SETTINGS | settings
-
-
-class Visitor:
-    """A user of a site, with a token."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        token = httpx.post(f"{url}/api/visitors/", timeout=30).raise_for_status().json()["token"]
-        self.headers = {"Authorization": f"Bearer {token}"}
-        self.http = httpx.Client(base_url=f"{url}/api", headers=self.headers, timeout=60)
-
-    def new_conversation(self) -> str:
-        return str(self.http.post("/conversations/", json={}).raise_for_status().json()["id"])
-
-    def ask(self, conversation: str, text: str) -> str:
-        """Ask; returns the stream's id."""
-        headers = {"Idempotency-Key": str(uuid4())}
-        asked = self.http.post(f"/conversations/{conversation}/messages/", json={"text": text}, headers=headers)
-        return str(asked.raise_for_status().json()["stream"])
-
-    def ask_anew(self, text: str) -> tuple[str, str]:
-        """Ask in a new conversation; returns it and the stream."""
-        conversation = self.new_conversation()
-        return conversation, self.ask(conversation, text)
 
 
 class Site(ABC):

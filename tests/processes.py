@@ -18,7 +18,6 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
-from uuid import uuid4
 
 import httpx
 import psutil
@@ -28,6 +27,7 @@ from websockets.asyncio.client import ClientConnection
 from streaming.frames import Row, fold
 from tests.columns import ROOT, SCALED, store_of
 from tests.follower import Follower
+from tests.visitor import Visitor
 
 START_S = 45
 DAPHNE = ("daphne", "-b", "127.0.0.1", "-p")
@@ -175,31 +175,18 @@ def running(site: Server) -> Iterator[Server]:
         store.drop()
 
 
-class Client:
+class Client(Visitor):
     """A visitor with a token: the API over HTTP, the conversation over the websocket."""
 
     def __init__(self, site: Server) -> None:
+        super().__init__(site.url, timeout_s=30)
         self.site = site
-        created = httpx.post(f"{site.url}/api/visitors/")
-        assert created.status_code == 201, created.text
-        self.token: str = created.json()["token"]
-        self.headers = {"Authorization": f"Bearer {self.token}"}
-        self.http = httpx.Client(base_url=f"{site.url}/api", headers=self.headers, timeout=30)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.http.close()
-
-    def new_conversation(self) -> str:
-        return str(self.http.post("/conversations/", json={}).raise_for_status().json()["id"])
-
-    def ask(self, conversation: str, text: str) -> str:
-        """Ask over HTTP; returns the stream's id."""
-        headers = {"Idempotency-Key": str(uuid4())}
-        asked = self.http.post(f"/conversations/{conversation}/messages/", json={"text": text}, headers=headers)
-        return str(asked.raise_for_status().json()["stream"])
 
     def stream(self, stream: str) -> dict[str, Any]:
         found: dict[str, Any] = self.http.get(f"/streams/{stream}/").raise_for_status().json()
