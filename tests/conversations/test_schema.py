@@ -11,7 +11,6 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
 from hypothesis import HealthCheck, settings
-from hypothesis.database import InMemoryExampleDatabase
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -66,7 +65,8 @@ def alices(running_stream: Stream, alices_token: str) -> dict[str, Any]:
 @settings(
     max_examples=80,
     deadline=None,
-    database=InMemoryExampleDatabase(),
+    derandomize=True,
+    database=None,
     suppress_health_check=list(HealthCheck),
 )
 def test_no_call_breaks_the_site_or_is_answered_as_nobody_was_told(case: Any, alices: dict[str, Any]) -> None:
