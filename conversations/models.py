@@ -218,10 +218,7 @@ class Conversation(models.Model):
     def stop(self, stream: uuid.UUID) -> bool:
         """Ask for the end of one of this conversation's answers; False if it has no such answer."""
         streams = Stream.objects.filter(pk=stream, topic=self.topic)
-        if streams.request_stop():
-            transaction.on_commit(engine.wake)
-            return True
-        return streams.exists()
+        return engine.stop(streams) > 0 or streams.exists()
 
     def clear(self) -> None:
         """Delete every message; answers under way lose their stream and end with it."""
@@ -233,8 +230,7 @@ class Conversation(models.Model):
     def discard(self) -> None:
         """Hide the conversation from everybody and end its answers; an undo within UNDO_S only takes the mark away."""
         Conversation.objects.filter(pk=self.pk).update(deleted_at=Now())
-        Stream.objects.filter(topic=self.topic).request_stop()
-        transaction.on_commit(engine.wake)
+        engine.stop(Stream.objects.filter(topic=self.topic))
 
     def remove(self) -> None:
         Conversation.objects.filter(pk=self.pk).remove()

@@ -60,8 +60,7 @@ def conversation(request: HttpRequest, pk: UUID) -> HttpResponse:
 @login_required
 @require_POST
 def stop(request: HttpRequest, pk: UUID) -> HttpResponse:
-    Stream.objects.filter(topic=owned(request, pk).topic).request_stop()
-    engine.wake()
+    engine.stop(Stream.objects.filter(topic=owned(request, pk).topic))
     return redirect("conversation", pk)
 
 

@@ -12,7 +12,6 @@ from uuid import UUID
 
 from django.contrib import admin, messages
 from django.core.paginator import Paginator
-from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Length
 from django.http import HttpRequest
@@ -131,8 +130,7 @@ class StreamAdmin(ReadOnlyAdmin):
     @admin.action(description="Stop the selected streams", permissions=["stop"])
     def stop(self, request: HttpRequest, queryset: QuerySet[Stream]) -> None:
         chosen = Stream.objects.filter(pk__in=queryset.order_by().values("pk"))
-        stopped = chosen.request_stop()
-        transaction.on_commit(engine.wake)
+        stopped = engine.stop(chosen)
         said = f"Asked to stop: {stopped}. Ended or asked before: {chosen.count() - stopped}."
         self.message_user(request, said, messages.SUCCESS if stopped else messages.WARNING)
 

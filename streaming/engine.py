@@ -23,7 +23,7 @@ from streaming.checkpoints import Checkpoints
 from streaming.frames import SPOKEN
 from streaming.generation import Generation
 from streaming.journal import Journal, Log
-from streaming.models import Chunk, Stream
+from streaming.models import Chunk, Stream, StreamQuerySet
 from streaming.providers import Provider
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,13 @@ def wake() -> None:
     """Tell this process's engine, if it runs one, that there is something to claim or to stop. Callable anywhere."""
     if _running is not None:
         _running.wake()
+
+
+def stop(streams: StreamQuerySet) -> int:
+    """Have these streams ended, by whoever works on them, as soon as this commits; how many had not been asked to."""
+    asked = streams.request_stop()
+    transaction.on_commit(wake)
+    return asked
 
 
 @dataclass(frozen=True, slots=True)

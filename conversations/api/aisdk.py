@@ -228,8 +228,7 @@ class ChatStop(ChatView):
     def post(self, request: Request, chat: str) -> HttpResponseBase:
         found = self.chat(chat)
         if found is not None:
-            Stream.objects.filter(topic=found.topic).request_stop()
-            engine.wake()
+            engine.stop(Stream.objects.filter(topic=found.topic))
         return HttpResponse(status=HTTPStatus.NO_CONTENT)
 
 

@@ -249,8 +249,7 @@ class Stop(View):
     @operation("End a stream; nothing happens to one that has ended", {200: StreamOutput}, refuses=(404,))
     def post(self, request: Request, pk: UUID) -> Response:
         found = self.stream(pk)
-        Stream.objects.filter(pk=found.pk).request_stop()
-        transaction.on_commit(engine.wake)
+        engine.stop(Stream.objects.filter(pk=found.pk))
         return Response(StreamOutput(self.stream(pk)).data)
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from django.db import transaction
 from django.db.models import Count, Max, Q
 
 from conversations.access import Access
@@ -163,5 +162,4 @@ async def ending(answer: Answer, completion: Completion, *, lasting: bool) -> As
 
 
 def stop(stream: uuid.UUID) -> None:
-    Stream.objects.filter(pk=stream).request_stop()
-    transaction.on_commit(engine.wake)
+    engine.stop(Stream.objects.filter(pk=stream))
