@@ -186,7 +186,8 @@ class Conversation(models.Model):
         """An empty reply to the last of `turns` and the start of its stream; what was stored for it goes if refused."""
         if Stream.objects.live().filter(topic=self.topic).exists():
             raise Refused("busy", "An answer is still being written. Wait for its end or stop it first.")
-        stream = Stream.objects.create(topic=self.topic, request=self.request(turns, wish))
+        request = self.request(turns, wish)
+        stream = Stream.objects.create(topic=self.topic, request=request, model=request["model"])
         reply = self.messages.create(role=Role.ASSISTANT, parent=turns[-1], stream=stream, key=key)
         self.leaf = reply
         Conversation.objects.filter(pk=self.pk).update(updated_at=Now(), leaf=reply)

@@ -170,6 +170,7 @@ class Stream(models.Model):
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     topic = models.CharField(max_length=90, db_index=True)
     request = models.JSONField()
+    model = models.TextField(blank=True, db_default="", help_text="The one asked, as in the request.")
     status = models.CharField(max_length=12, choices=Status, default=Status.PENDING)
     attempt = models.PositiveSmallIntegerField(default=0, help_text="The attempt that speaks or spoke last, from 1.")
     fed = models.BooleanField(default=False, help_text="Written by a program over the API: no model is ever asked.")
@@ -195,7 +196,10 @@ class Stream(models.Model):
         indexes = (
             models.Index(fields=["created_at"], condition=Q(status__in=LIVE), name="stream_live"),
             models.Index(fields=["-created_at"], name="stream_newest"),
+            models.Index(fields=["model", "-created_at"], name="stream_model"),
+            models.Index(fields=["status", "-created_at"], name="stream_status"),
         )
+        permissions = (("see_text", "Can see what people asked and were answered"),)
         constraints = (
             models.CheckConstraint(condition=Q(status__in=Status.values), name="stream_status_known"),
             models.CheckConstraint(
