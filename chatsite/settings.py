@@ -89,6 +89,9 @@ try:
     )
     SECURE_COOKIES = env.bool("SECURE_COOKIES", False)
     LOG_LEVEL = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
+    METRICS_TOKEN = env.str("METRICS_TOKEN", "")
+    METRICS_PORT = env.int("METRICS_PORT", 0, validate=validate.Range(0, 65535))
+    METRICS_HOST = env.str("METRICS_HOST", "127.0.0.1")
 
     OPENAI_API_KEY = env.str("OPENAI_API_KEY", "")
     OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", "")
@@ -172,6 +175,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
+            "builtins": ["conversations.templatetags.icons"],
         },
     },
 ]

@@ -1,14 +1,17 @@
 """How stored text becomes page text: the one place between a message and its HTML (static/js/reply.js mirrors it)."""
 
-from collections import OrderedDict
-from threading import Lock
+from __future__ import annotations
+
+from collections.abc import Hashable
 from typing import Any
 
 from django import template
 from django.conf import settings
+from django.template import Context, Engine
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
+from conversations.models import Message
 from streaming.models import LIVE, Status, Stream
 from streaming.rendering import render
 from streaming.unfinished import render_live
@@ -16,33 +19,58 @@ from streaming.unfinished import render_live
 register = template.Library()
 CUT = ("length", "content_filter")
 NOTES = (*Status.values, "retry", *CUT)
+KEPT_CHARS = 16_000_000
 
 
-class Renderings:
-    """The HTML of finished answers, which never changes: the ones used last, up to so many characters."""
+class Kept:
+    """The HTML of messages that will not change any more, up to so many characters: beyond, it begins anew."""
 
     def __init__(self, limit_chars: int) -> None:
         self._limit_chars = limit_chars
-        self._kept: OrderedDict[str, str] = OrderedDict()
+        self._html: dict[Hashable, str] = {}
         self._chars = 0
-        self._lock = Lock()
 
-    def of(self, stream: str, text: str) -> str:
-        with self._lock:
-            if stream in self._kept:
-                self._kept.move_to_end(stream)
-                return self._kept[stream]
-        html = render(text)
-        with self._lock:
-            if stream not in self._kept:
-                self._kept[stream] = html
-                self._chars += len(html)
-            while self._chars > self._limit_chars:
-                self._chars -= len(self._kept.popitem(last=False)[1])
-        return html
+    def get(self, key: Hashable) -> str | None:
+        return self._html.get(key)
+
+    def add(self, key: Hashable, html: str) -> None:
+        # Threads may get in each other's way here: the count is off by a message then, and no page.
+        if self._chars > self._limit_chars:
+            self._html, self._chars = {}, 0
+        self._html[key] = html
+        self._chars += len(html)
 
 
-renderings = Renderings(limit_chars=16_000_000)
+kept = Kept(KEPT_CHARS)
+
+
+@register.simple_tag(takes_context=True)
+def turn(context: Context, message: Message, said: dict[str, Any]) -> SafeString:
+    """A message on the page. One that has ended is rendered once for all readers: only its neighbours may change."""
+    mine = bool(context.get("mine"))
+    # The template itself is in the key, so that another one takes effect where templates are reloaded.
+    form = Engine.get_default().get_template(f"conversations/_{'reply' if message.stream else 'prompt'}.html")
+    key = (form, said["id"], tuple(said["branches"]), mine)
+    html = kept.get(key)
+    if html is None:
+        html = form.render(Context({"said": said, "mine": mine, **foot(message.stream)}))
+        if said["status"] not in LIVE:
+            kept.add(key, html)
+    return mark_safe(html)
+
+
+def foot(stream: Stream | None) -> dict[str, Any]:
+    """What stands under a reply (templates/conversations/_note.html)."""
+    if stream is None:
+        return {}
+    tokens, detail = (stream.usage or {}).get("completion_tokens"), (stream.error or {}).get("detail")
+    return {"state": note(stream), "detail": detail, "tokens": tokens, "attempt": stream.attempt}
+
+
+def note(stream: Stream) -> str:
+    """Which note stands there: the reply's status, or why a done one is short."""
+    cut = stream.status == Status.DONE and stream.finish_reason in CUT
+    return stream.finish_reason if cut else stream.status
 
 
 @register.filter
@@ -50,21 +78,13 @@ def answer(said: dict[str, Any] | None) -> SafeString:
     """The HTML of a reply as far as it is known; nothing in the template for the script."""
     if not said:
         return SafeString()
-    live = said["status"] in LIVE
-    return mark_safe(render_live(said["text"]) if live else renderings.of(said["stream"], said["text"]))
+    return mark_safe((render_live if said["status"] in LIVE else render)(said["text"]))
 
 
 @register.filter(is_safe=True)
 def exactly(text: str) -> SafeString:
     """`text` escaped so that the page's text equals it to the character: a parser would turn a bare CR into LF."""
     return mark_safe(escape(text).replace("\r", "&#13;"))
-
-
-@register.filter
-def note(stream: Stream) -> str:
-    """Which note stands under a reply (templates/conversations/_note.html): its status, or why a done one is short."""
-    cut = stream.status == Status.DONE and stream.finish_reason in CUT
-    return stream.finish_reason if cut else stream.status
 
 
 @register.simple_tag

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.urls import reverse
-from pytest_django import Settings
+from pytest_django import DjangoAssertNumQueries, Settings
 
 from conversations.models import Conversation, Message, User
+from conversations.templatetags import turns
 from streaming.frames import Row
 from streaming.models import Entry, Outcome, Stream
 from tests.conftest import add, finish
+from tests.longread import long_conversation
 
 pytestmark = pytest.mark.django_db
 POSTS = ("stop", "rename", "clear", "delete")
@@ -391,3 +393,44 @@ def test_a_page_that_is_not_there_says_so(client: Client) -> None:
     answer = client.get("/nothing/")
     assert answer.status_code == 404
     assert "There is nothing here" in answer.content.decode()
+
+
+# What a page costs
+
+
+def test_a_long_conversation_takes_no_more_queries_than_eight(
+    at_alices: Client, alice: User, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    conversation = long_conversation(alice)
+    with django_assert_max_num_queries(8) as made:
+        read(at_alices, conversation)
+    assert len(made) > 3
+
+
+def test_a_message_that_has_ended_is_rendered_once(
+    at_alices: Client, running_stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = Conversation.objects.get()
+    assert "Hello" in read(at_alices, conversation)
+    finish(running_stream, 3)
+    first = read(at_alices, conversation)
+    monkeypatch.setattr(turns, "render", lambda text: "rendered again")
+    assert 'data-status="done"' in first
+    assert "rendered again" not in read(at_alices, conversation)
+
+
+def test_a_message_that_has_ended_shows_a_new_version_beside_it(at_alices: Client, running_stream: Stream) -> None:
+    conversation, reply = Conversation.objects.get(), running_stream.message
+    finish(running_stream, 3)
+    assert 'branch-number">1/1<' in read(at_alices, conversation)
+    conversation.regenerate(reply.pk)
+    conversation.choose(reply.pk)
+    assert 'branch-number">1/2<' in read(at_alices, conversation)
+
+
+def test_what_is_kept_of_rendered_messages_is_bounded() -> None:
+    kept = turns.Kept(limit_chars=10)
+    for key in range(4):
+        kept.add(key, "sixteen letters.")
+        assert kept.get(key) == "sixteen letters."
+        assert kept.get(key - 1) is None
