@@ -18,6 +18,7 @@ from channels.layers import BaseChannelLayer
 from django.conf import settings
 from django.db import connection, transaction
 
+from streaming import metrics
 from streaming.background import DatabaseThread, forever
 from streaming.checkpoints import Checkpoints
 from streaming.frames import SPOKEN
@@ -103,6 +104,14 @@ def _standing(stream: Stream) -> tuple[int, bool]:
     return (last, rows.filter(kind__in=SPOKEN).exists()) if last else (0, False)
 
 
+def generating() -> int:
+    """How many streams this process writes now."""
+    return _running.running if _running is not None else 0
+
+
+metrics.GENERATING.set_function(generating)
+
+
 class Engine:
     """The generations of one process, at most STREAM_CONCURRENCY at once; what does not fit waits as `pending`."""
 
@@ -176,10 +185,13 @@ class Engine:
                     run[0].stop()
 
     def _begin(self, claim: Claim) -> asyncio.Task[None]:
-        log = Log(self.journal, claim.stream, claim.seq, claim.spoken)
+        stream = claim.stream
+        if claim.seq > 0 or stream.attempt > 1:
+            metrics.TAKEOVERS.inc()
+        log = Log(self.journal, stream, claim.seq, claim.spoken)
         self.journal.mark(log)
-        generation = Generation(claim.stream, log, self._provider)
-        task = asyncio.create_task(generation.run(), name=f"stream {claim.stream.pk}")
+        generation = Generation(stream, log, self._provider)
+        task = asyncio.create_task(generation.run(), name=f"stream {stream.pk}")
         self._runs[log.lease] = (generation, task)
         task.add_done_callback(lambda _: self._ended(log.lease))
         return task

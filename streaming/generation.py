@@ -11,7 +11,9 @@ import random
 from contextlib import aclosing
 
 from django.conf import settings
+from django.utils import timezone
 
+from streaming import metrics
 from streaming.frames import RESTART, RETRY
 from streaming.journal import LeaseLost, Log
 from streaming.models import Outcome, Status, Stream
@@ -45,9 +47,14 @@ class Generation:
 
     async def run(self) -> None:
         try:
-            await self.log.end(await self._outcome())
+            outcome = await self._outcome()
+            await self.log.end(outcome)
         except LeaseLost:
+            metrics.LEASES_LOST.inc()
             logger.info("stream %s was taken over or deleted", self.stream.pk)
+        else:
+            metrics.ENDED.labels(outcome.status).inc()
+            metrics.STREAM_S.observe(max((timezone.now() - self.stream.created_at).total_seconds(), 0))
 
     async def _outcome(self) -> Outcome:
         if self._stopping:
@@ -92,6 +99,7 @@ class Generation:
 
     async def _back_off(self, attempt: int, failure: ProviderError) -> None:
         wait_s = backoff_s(attempt, failure.retry_after_s)
+        metrics.RETRIES.labels(failure.code).inc()
         self.log.note(
             RETRY, attempt=attempt + 1, of=settings.STREAM_ATTEMPTS, wait_s=round(wait_s, 3), reason=failure.detail
         )

@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 from channels.layers import BaseChannelLayer, get_channel_layer
 from django.conf import settings
 
+from streaming import metrics
 from streaming.background import DatabaseThread, forever
 from streaming.document import Document
 from streaming.frames import Piece, Row
@@ -146,6 +147,10 @@ class Hub:
         """How many streams the hub keeps the newest rows of."""
         return sum(len(feed.tails) for feed in self._feeds.values())
 
+    def readers(self) -> dict[str, int]:
+        """How many readers each watched topic has here."""
+        return {feed.topic: len(feed.readers) for feed in list(self._feeds.values()) if feed.readers}
+
     def database(self) -> DatabaseThread:
         """A thread for reads."""
         return next(self._next_thread)
@@ -211,6 +216,7 @@ class Hub:
             task = asyncio.create_task(self._heal(feed, tail), name=f"heal {tail.stream}")
             self._healing[tail.stream] = task
             task.add_done_callback(lambda _: self._healing.pop(tail.stream, None))
+            metrics.HEALED_GAPS.inc()
 
     async def _heal(self, feed: Feed, tail: Tail) -> None:
         """Read what follows the tail in the database; whatever message showed the gap is in there too."""
@@ -309,6 +315,15 @@ def get_hub() -> Hub:
         assert layer is not None
         _hubs[loop] = Hub(layer)
     return _hubs[loop]
+
+
+def readers() -> dict[str, int]:
+    """How many readers each topic has in this process."""
+    # More than one hub is there in tests only.
+    return {topic: count for hub in list(_hubs.values()) for topic, count in hub.readers().items()}
+
+
+metrics.READERS.set_function(lambda: sum(readers().values()))
 
 
 async def stop_hub() -> None:

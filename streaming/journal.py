@@ -18,7 +18,9 @@ from weakref import WeakKeyDictionary
 from asgiref.sync import async_to_sync
 from channels.layers import BaseChannelLayer, get_channel_layer
 from django.conf import settings
+from django.utils import timezone
 
+from streaming import metrics
 from streaming.background import CONNECTION_LOST, DatabaseThread, forever
 from streaming.frames import END, RESTART, ROW_CHARS, SPOKEN, Row
 from streaming.layers import group_send_all
@@ -46,6 +48,7 @@ class Log:
         self.seq = seq
         self.spoken = spoken
         self.first_words_due = stream.first_text_at is None
+        self._asked_at = stream.created_at
         self._journal = journal
         self._pending: list[tuple[str, list[str], dict[str, Any] | None]] = []
         self._pending_size = 0
@@ -121,6 +124,8 @@ class Log:
         """`entry` is committed: wake who waits for it, and return the message that tells the hubs."""
         if not self._pending:
             self._settle()
+        if entry.first_words:
+            metrics.FIRST_TEXT_S.observe(max((timezone.now() - self._asked_at).total_seconds(), 0))
         return self.message(entry.rows)
 
     def _settle(self) -> None:
@@ -213,12 +218,14 @@ async def broadcast(layer: BaseChannelLayer, messages: list[dict[str, Any]]) -> 
     """Tell the hubs what is committed, unless the layer was found to be away a moment ago: who tries again at each
     commit slows every commit down, and fills the log."""
     if time.monotonic() < _away_until.get(layer, 0.0):
+        metrics.BROADCAST_FAILURES.inc()
         return
     try:
         async with asyncio.timeout(BROADCAST_S):
             await group_send_all(layer, [(message["topic"], message) for message in messages])
     except Exception:
         _away_until[layer] = time.monotonic() + AWAY_S
+        metrics.BROADCAST_FAILURES.inc()
         logger.warning("no broadcasts for %g s; hubs will read the database", AWAY_S, exc_info=True)
 
 
@@ -236,6 +243,7 @@ class Journal:
         self._writer = writer
         self._layer = layer
         self._dirty: dict[Log, None] = {}
+        self._dirty_since = 0.0
         self._woken = asyncio.Event()
         self._load = Load()
         self._publishing: asyncio.Task[None] | None = None
@@ -252,6 +260,8 @@ class Journal:
 
     def mark(self, log: Log) -> None:
         """`log` has something to commit, or is new and to be announced."""
+        if not self._dirty:
+            self._dirty_since = time.monotonic()
         self._dirty[log] = None
         self._load.count()
         self._woken.set()
@@ -260,7 +270,7 @@ class Journal:
         """Commit all that is pending now, then tell the hubs; the telling overlaps the next commit."""
         async with self._stepping:
             self._woken.clear()
-            logs = list(self._dirty)
+            logs, since = list(self._dirty), self._dirty_since
             self._dirty.clear()
             taken = [(log, entry) for log in logs if (entry := log.take())]
             try:
@@ -270,6 +280,8 @@ class Journal:
                 for log, _ in taken:
                     log.lose()
                 raise
+            if taken:
+                metrics.ADDED_S.observe(time.monotonic() - since)
             messages = [log.message() for log in logs if log.seq == 0]
             for log, entry in taken:
                 if entry.stream in lost:
@@ -281,14 +293,19 @@ class Journal:
     async def _commit(self, entries: list[Entry], tries: int = 0) -> set[Any]:
         """Commit `entries`, however long the database takes to come back; returns the streams that were lost."""
         while True:
+            began = time.monotonic()
             try:
-                return await self._writer.run(Stream.objects.append, entries, again=tries > 0)
+                lost = await self._writer.run(Stream.objects.append, entries, again=tries > 0)
+                metrics.committed(time.monotonic() - began, sum(len(entry.rows) for entry in entries))
+                return lost
             except CONNECTION_LOST:
+                metrics.COMMIT_FAILURES.inc()
                 wait_s = COMMIT_RETRY_S[min(tries, len(COMMIT_RETRY_S) - 1)]
                 logger.exception("commit of %d streams failed; again in %.2f s", len(entries), wait_s)
                 await asyncio.sleep(wait_s)
                 tries += 1
             except Exception:
+                metrics.COMMIT_FAILURES.inc()
                 logger.exception("commit of %d streams was refused", len(entries))
                 return await self._commit_apart(entries, tries)
 

@@ -17,6 +17,7 @@ from typing import Any, Self
 from django.conf import settings
 from django.db.models import Q
 
+from streaming import metrics
 from streaming.document import Document
 from streaming.frames import Piece
 from streaming.hub import Feed, Hub, Tail, get_hub
@@ -207,6 +208,7 @@ class Reader:
         tail = cursor.tail
         was_behind = tail.behind(cursor.seq)  # Before the look: what is committed meanwhile may move the tail on.
         page = Chunk.objects.page
+        metrics.CATCH_UP_READS.inc()
         rows, more = await self._hub.database().read(page, tail.stream, cursor.seq, settings.READER_PAGE_BYTES)
         cursor.unread = more
         if not rows:

@@ -19,7 +19,7 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.utils import connector_params
 from procrastinate.psycopg_connector import PsycopgConnector
 
-from streaming import tasks
+from streaming import metrics, tasks
 from streaming.background import DatabaseThread, cancelled
 from streaming.engine import Engine, claim
 from streaming.providers import Provider, provider_from_settings
@@ -124,5 +124,6 @@ async def main() -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with working(provider_from_settings(), layer):
-        await stopped.wait()
+    with metrics.served():
+        async with working(provider_from_settings(), layer):
+            await stopped.wait()
