@@ -123,6 +123,9 @@ try:
     SSE_HEARTBEAT_S = env.float("SSE_HEARTBEAT_S", 15)
 
     UNDO_S = env.float("UNDO_S", 60)
+    LOG_DAYS = env.float("LOG_DAYS", 7)
+    VISITOR_DAYS = env.float("VISITOR_DAYS", 90)
+    CONVERSATION_DAYS = env.float("CONVERSATION_DAYS", 0)
     PROMPT_MAX_CHARS = env.int("PROMPT_MAX_CHARS", 100_000)
     HISTORY_MAX_CHARS = env.int("HISTORY_MAX_CHARS", 400_000)
     BODY_MAX_BYTES = env.int("BODY_MAX_BYTES", 1_000_000)

@@ -25,12 +25,38 @@ FRAME_CHARS = 2 * ROW_CHARS
 
 
 class Row(NamedTuple):
-    """One row of a stream's log. `text` is set for text and reasoning, `data` for the other kinds."""
+    """One row of a stream's log. `text` is set for text and reasoning, `data` for the other kinds.
+
+    In a compacted log a row of words stands for several, up to `seq`: its `data` says how many characters each had.
+    """
 
     seq: int
     kind: str
     text: str
     data: dict[str, Any] | None
+
+    @property
+    def chars(self) -> list[int]:
+        """How many characters each of the rows had that this one stands for."""
+        return self.data["chars"] if self.data and self.kind in SPOKEN else [len(self.text)]
+
+    def behind(self, seq: int) -> Row:
+        """What of this row is behind position `seq`, which is before its end."""
+        if self.data is None:
+            return self
+        chars = self.chars
+        known = seq - (self.seq - len(chars))
+        return (
+            self if known <= 0 else self._replace(text=self.text[sum(chars[:known]) :], data={"chars": chars[known:]})
+        )
+
+    def until(self, seq: int) -> Row | None:
+        """What of this row is at or before position `seq`."""
+        if seq >= self.seq:
+            return self
+        chars = self.chars
+        left = len(chars) - (self.seq - seq)
+        return Row(seq, self.kind, self.text[: sum(chars[:left])], {"chars": chars[:left]}) if left > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,4 +148,4 @@ class Piece:
 
     def since(self, seq: int) -> Piece:
         """The part of this piece behind position `seq`, which lies inside it."""
-        return Piece(self.stream, seq, tuple(row for row in self.rows if row.seq > seq))
+        return Piece(self.stream, seq, tuple(row.behind(seq) for row in self.rows if row.seq > seq))

@@ -188,6 +188,7 @@ class Stream(models.Model):
     claimed_at = models.DateTimeField(null=True)
     first_text_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+    compacted_at = models.DateTimeField(null=True, editable=False, help_text="Since then its log is in few rows.")
 
     objects = StreamQuerySet.as_manager()
 
@@ -198,6 +199,7 @@ class Stream(models.Model):
             models.Index(fields=["-created_at"], name="stream_newest"),
             models.Index(fields=["model", "-created_at"], name="stream_model"),
             models.Index(fields=["status", "-created_at"], name="stream_status"),
+            models.Index(fields=["finished_at"], condition=Q(compacted_at=None), name="stream_uncompacted"),
         )
         permissions = (("see_text", "Can see what people asked and were answered"),)
         constraints = (
@@ -227,7 +229,7 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
     def rows(self, stream: uuid.UUID, after: int = 0) -> list[Row]:
         """The rows of a stream's log behind position `after`, in order."""
         found = self.filter(stream=stream, seq__gt=after).order_by("seq")
-        return [Row(*values) for values in found.values_list("seq", "kind", "text", "data")]
+        return [Row(*values).behind(after) for values in found.values_list("seq", "kind", "text", "data")]
 
     def page(self, stream: uuid.UUID | str, after: int, limit_bytes: int) -> tuple[list[Row], bool]:
         """Rows behind `after`, about `limit_bytes` of them but at least one, and whether there may be more."""
@@ -235,7 +237,7 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         size = 0
         found = self.filter(stream_id=stream, seq__gt=after).order_by("seq")[:PAGE_ROWS]
         for values in found.values_list("seq", "kind", "text", "data").iterator(100):
-            rows.append(Row(*values))
+            rows.append(Row(*values).behind(after))
             size += len(rows[-1].text) + 100
             if size >= limit_bytes:
                 return rows, True

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from django.db.models import Count, Max, Q
+from django.db.models import Max, Q
 
 from conversations.access import Access
 from conversations.api.chatcompletions import Completion, failure
@@ -21,7 +21,7 @@ from conversations.api.following import COMMENT, Beat, BrokenOff, follow
 from conversations.api.openai_errors import ApiError
 from conversations.api.responses import IN_PROGRESS, Answer, Transcript, number, seq_of
 from streaming import engine
-from streaming.frames import RESTART, SPOKEN, Piece, Row
+from streaming.frames import END, RESTART, SPOKEN, Piece, Row
 from streaming.hub import get_hub
 from streaming.models import Chunk, Stream
 
@@ -48,17 +48,14 @@ def position(stream: uuid.UUID, after: int = -1) -> Position:
     """The position of a client that has the events up to number `after`; refused when there can be no such event."""
     seq = max(seq_of(after), 0)
     counted = {
-        "rows": Count("pk"),
         "last": Max("seq", default=0),
         "restart": Max("seq", filter=Q(kind=RESTART), default=0),
     }
     found = Chunk.objects.filter(stream=stream).aggregate(**counted)
-    last, restart = found["last"], found["restart"]
-    if seq > last:
+    restart = found["restart"]
+    if seq > found["last"]:
         raise ApiError(400, "invalid_value", "There is no such event yet.", param="starting_after")
-    # Where rows are missing the log was compacted: what is left repeats what a client has, unless that is every word.
-    replaced = seq <= restart or (found["rows"] < last and seq < last - 1)
-    return Position(after, restart, stale=seq > 0 and after != number(restart) and replaced)
+    return Position(after, restart, stale=seq > 0 and after != number(restart) and seq <= restart)
 
 
 async def read_through(access: Access, answer: Answer, into: Transcript | Completion) -> None:
@@ -77,8 +74,13 @@ async def response_events(access: Access, answer: Answer, begin: Position) -> As
         yield restarted(begin.restart)
         return
     transcript, sent = Transcript(answer), begin.after
-    yield sse(event for event in transcript.preamble() if event["sequence_number"] > sent)
-    async for item in follow(access, answer.stream, answer.topic, begin.restart):
+    seq = max(begin.restart, seq_of(begin.after))
+    events = [
+        *transcript.preamble(),
+        *[event for row in await heard(answer, begin, seq) for event in transcript.events(row)],
+    ]
+    yield sse(event for event in events if event["sequence_number"] > sent)
+    async for item in follow(access, answer.stream, answer.topic, seq):
         if isinstance(item, Beat):
             yield COMMENT
         elif isinstance(item, BrokenOff):
@@ -93,6 +95,14 @@ async def response_events(access: Access, answer: Answer, begin: Position) -> As
             if again:
                 yield restarted(again.seq)
                 return
+
+
+async def heard(answer: Answer, begin: Position, seq: int) -> list[Row]:
+    """What was said up to position `seq`, without which what follows cannot be told. An end comes to everybody."""
+    if seq == begin.restart:
+        return []
+    rows = await get_hub().database().read(Chunk.objects.rows, answer.stream, begin.restart)
+    return [part for row in rows if row.kind != END and (part := row.until(seq))]
 
 
 def until_restart(rows: Iterable[Row], *, begun: bool) -> tuple[list[Row], Row | None]:
