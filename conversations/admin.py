@@ -14,7 +14,9 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from conversations.models import Conversation, Message, Token, User
+from conversations.streamadmin import AnswerAdmin
 from streaming.admin import BoundedPaginator, ReadOnlyAdmin, is_list, pre
+from streaming.models import Stream
 
 Deleted = tuple[list[str], dict[str, int], set[str], list[str]]
 PREVIEW_CHARS = 80
@@ -164,3 +166,6 @@ class UserAdmin(DjangoUserAdmin[User]):
         chosen = list(queryset.values_list("pk", flat=True))
         Conversation.objects.filter(owner__in=chosen).remove()
         User.objects.filter(pk__in=chosen).delete()
+
+
+admin.site.register(Stream, AnswerAdmin)
