@@ -197,7 +197,7 @@ def main() -> None:
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    say("Starting PostgreSQL, Redis, two web processes and two workers (the first time takes half a minute)")
+    say("Starting PostgreSQL, Redis, two web processes and two workers (a minute or two, the first time)")
     with running(Cluster(home, ports, database_url=database, redis_url=env.str("REDIS_URL", ""))) as cluster:
         say(f"Chatsite: {' and '.join(f'{web.url}/' for web in cluster.web)} are one site (Ctrl-C ends it)")
         say(f"  {cluster.database_url}\n  {cluster.redis_url}")

@@ -90,7 +90,8 @@ export class Reply {
     if (end) this.finish(end);
     else if (retry) this.setNote("retry", { ...retry, wait: Math.ceil(retry.wait_s), detail: retry.reason });
     else if (say || html || restart || progress) {
-      if (this.note.dataset.state !== "streaming") this.setNote("streaming");
+      // The pace that was told is not that of a new attempt.
+      if (this.discard || this.note.dataset.state !== "streaming") this.setNote("streaming");
       if (this.attempt > 1) this.fill({ again: `Attempt ${this.attempt}` });
       if (progress) this.fill({ progress: pace(progress) });
     }

@@ -11,6 +11,8 @@ export class Follow {
     button.addEventListener("click", () => this.stick());
     // What the reader unfolds is what the reader wants to see.
     scroller.addEventListener("toggle", () => this.letGo(), true);
+    // What comes into sight is laid out only then, and may be taller than was guessed.
+    scroller.addEventListener("contentvisibilityautostatechange", () => this.keep());
     new ResizeObserver(() => this.keep()).observe(scroller);
     const wanted = document.getElementById(location.hash.slice(1));
     if (wanted) wanted.scrollIntoView();
