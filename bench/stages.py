@@ -30,10 +30,10 @@ RATE = 200
 # itself, at the end of a turn: sending is in `loop` where there is uvloop.
 STAGES = {
     "loop": r"asyncio/runners|asyncio/base_events|selectors",
-    "read": r"aiohttp/|httpx|httpcore|anyio/|openai/|streaming/providers",
+    "read": r"aiohttp/|httpx|httpcore|anyio/|openai/|streaming/openai_provider",
     "parse": r"streaming/completions|json/",
     "generate": r"streaming/generation|streaming/engine|streaming/feeding",
-    "publish": r"streaming/layers|channels_redis|redis/|msgpack",
+    "publish": r"streaming/layers|streaming/redis_layer|channels_redis|redis/|msgpack",
     "journal": r"streaming/journal",
     "hub": r"streaming/hub",
     "reader": r"streaming/reader|streaming/frames",

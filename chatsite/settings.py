@@ -187,7 +187,7 @@ ASGI_APPLICATION = "chatsite.asgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
     "default": {
-        "BACKEND": "streaming.layers.RedisChannelLayer",
+        "BACKEND": "streaming.redis_layer.RedisChannelLayer",
         "CONFIG": {"hosts": REDIS_URL.split(",")},
     }
     if REDIS_URL

@@ -14,10 +14,11 @@ from django.conf import settings
 from django.utils import timezone
 
 from streaming import metrics
+from streaming.completions import Finish, ProviderError
 from streaming.frames import RESTART, RETRY
 from streaming.journal import LeaseLost, Log
 from streaming.models import Outcome, Status, Stream
-from streaming.providers import Finish, Provider, ProviderError
+from streaming.providers import Provider
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
-"""The channel layers of both columns, with the interface of Channels', for many groups and many messages at once.
+"""What the log asks of a channel layer beyond Channels' interface, and the layer of a site that is one process.
 
-Local: Channels' in-memory layer scans every channel and group on each call, which costs more than the rest of a
-broadcast once hundreds of groups exist. Redis: a flush of the journal is one round trip, not one a message.
+Channels' in-memory layer scans every channel and group on each call, which costs more than the rest of a broadcast once
+hundreds of groups exist.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from typing import Any
 
 from channels.exceptions import ChannelFull
 from channels.layers import BaseChannelLayer
-from channels_redis.pubsub import RedisPubSubChannelLayer  # type: ignore[import-untyped]
 
 
 async def group_send_all(layer: BaseChannelLayer, messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """Send each (group, message), together if the layer can; what could not be sent is raised after the rest was."""
-    if isinstance(layer, LocalChannelLayer | RedisChannelLayer):
-        await layer.group_send_all(messages)
+    if send_all := getattr(layer, "group_send_all", None):
+        await send_all(messages)
         return
     sends = (layer.group_send(group, message) for group, message in messages)
     for result in await asyncio.gather(*sends, return_exceptions=True):
@@ -31,28 +30,6 @@ async def group_send_all(layer: BaseChannelLayer, messages: Sequence[tuple[str, 
 async def probe(layer: BaseChannelLayer) -> None:
     """Fails as a broadcast would; nobody hears it."""
     await layer.group_send("probe", {"type": "probe"})
-
-
-class RedisChannelLayer(RedisPubSubChannelLayer):  # type: ignore[misc]  # Its package has no types.
-    """Publishing one message costs about 170 µs of the process, most of it waiting its turn; in a pipeline 20."""
-
-    async def group_send_all(self, messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
-        layer = self._get_layer()
-        shards: defaultdict[Any, list[tuple[str, bytes]]] = defaultdict(list)
-        for group, message in messages:
-            name = layer._get_group_channel_name(group)
-            shards[layer._get_shard(name)].append((name, self.serialize(message)))
-        await asyncio.gather(*(_publish_all(shard, messages) for shard, messages in shards.items()))
-
-
-async def _publish_all(shard: Any, messages: list[tuple[str, bytes]]) -> None:
-    """What the shard's `publish` does for one message."""
-    async with shard._lock:
-        shard._ensure_redis()
-        async with shard._redis.pipeline(transaction=False) as pipeline:
-            for name, data in messages:
-                pipeline.publish(name, data)
-            await pipeline.execute()
 
 
 class LocalChannelLayer(BaseChannelLayer):

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from streaming.completions import Delta, Finish, ProviderError
 from streaming.frames import TEXT
-from streaming.providers import Delta, Finish, ProviderError
 
 Step = str | Delta | Finish | asyncio.Event | BaseException
 

@@ -11,7 +11,8 @@ from django.conf import settings
 from django.db import connection
 
 from chatsite.settings import BASE_DIR
-from streaming.layers import LocalChannelLayer, RedisChannelLayer
+from streaming.layers import LocalChannelLayer
+from streaming.redis_layer import RedisChannelLayer
 
 
 def test_what_a_developer_has_set_does_not_reach_the_tests(tmp_path: Path) -> None:

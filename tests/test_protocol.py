@@ -30,10 +30,10 @@ from conversations.consumers import ConversationConsumer
 from conversations.models import Conversation, Token, User
 from conversations.routing import websocket_urlpatterns
 from streaming import frames
+from streaming.completions import Delta, Finish
 from streaming.frames import REASONING, Piece
 from streaming.hub import Hub
 from streaming.models import LIVE, Status, Stream
-from streaming.providers import Delta, Finish
 from streaming.reader import Opened, Reader
 from tests.chatsite.test_settings import read_variables
 from tests.conftest import DEADLINE_S, engine_with

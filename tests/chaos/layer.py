@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from streaming.layers import RedisChannelLayer
+from streaming.redis_layer import RedisChannelLayer
 from tests.chaos.switches import Switch
 
 

@@ -14,9 +14,9 @@ from django.utils import timezone
 
 from conversations.models import Conversation, Message
 from streaming import engine as engine_module
+from streaming.completions import Delta, Finish, ProviderError
 from streaming.frames import Row
 from streaming.models import Chunk, Entry, Outcome, Status, Stream
-from streaming.providers import Delta, Finish, ProviderError
 from tests.conftest import add, ended, engine_with, new_stream, stream_of, until
 from tests.scripted import ScriptedProvider, cut
 

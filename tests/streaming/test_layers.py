@@ -8,7 +8,8 @@ import pytest
 from channels.layers import BaseChannelLayer
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from streaming.layers import RedisChannelLayer, group_send_all
+from streaming.layers import group_send_all
+from streaming.redis_layer import RedisChannelLayer
 from tests.conftest import DEADLINE_S
 
 

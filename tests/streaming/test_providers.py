@@ -21,18 +21,11 @@ import aiohttp
 import pytest
 from pytest_django import Settings
 
-from streaming import providers
+from streaming import openai_provider
+from streaming.completions import Delta, Finish, ProviderError
 from streaming.frames import REASONING, TEXT
-from streaming.providers import (
-    Delta,
-    DemoProvider,
-    Finish,
-    OpenAIProvider,
-    Provider,
-    ProviderError,
-    provider_from_settings,
-    retry_after,
-)
+from streaming.openai_provider import OpenAIProvider, retry_after
+from streaming.providers import DemoProvider, Provider, provider_from_settings
 from tests.modelserver import Gate, ModelServer, Script, expected_text
 
 KEY = "sk-test-0123456789"
@@ -325,7 +318,7 @@ async def test_closing_the_stream_in_the_midst_of_a_flood_closes_the_request_at_
 
 
 async def test_a_finish_reason_is_enough_when_the_server_then_falls_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(providers, "AFTER_FINISH_S", 0.05)
+    monkeypatch.setattr(openai_provider, "AFTER_FINISH_S", 0.05)
 
     async def linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -347,11 +340,13 @@ async def test_a_connection_is_used_again(server: ModelServer, provider: OpenAIP
     assert len({asked.peer for asked in server.requests}) == 1
 
 
-async def test_hundreds_of_streams_run_at_once(server: ModelServer, provider: OpenAIProvider) -> None:
+async def test_more_streams_than_a_pool_holds_by_default_run_at_once(
+    server: ModelServer, provider: OpenAIProvider
+) -> None:
     gate = Gate()
     server.default = Script(text="one two", gate=gate)
-    tasks = [asyncio.create_task(collect(provider, ask(str(number)))) for number in range(300)]
-    await asyncio.wait_for(server.asked(300), 20)
+    tasks = [asyncio.create_task(collect(provider, ask(str(number)))) for number in range(150)]
+    await asyncio.wait_for(server.asked(150), 30)
     gate.open()
     answers = await asyncio.gather(*tasks)
     assert {answer.said() for answer in answers} == {"one two"}
