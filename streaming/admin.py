@@ -18,8 +18,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from streaming import masking
+from streaming.dashboard import DashboardAdmin
 from streaming.frames import END, REASONING, RESTART, RETRY, SPOKEN, TEXT
-from streaming.models import Chunk
+from streaming.models import Chunk, Process
 
 COUNTED_ROWS = 10_000
 SHOWN_CHARS = 100_000
@@ -131,3 +132,6 @@ class ChunkAdmin(ReadOnlyAdmin):
 def personal(chunk: Chunk) -> bool:
     """Whether the row was loaded for somebody who may read it."""
     return bool(getattr(chunk, "personal", False))
+
+
+admin.site.register(Process, DashboardAdmin)

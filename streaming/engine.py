@@ -104,6 +104,11 @@ def _standing(stream: Stream) -> tuple[int, bool]:
     return (last, rows.filter(kind__in=SPOKEN).exists()) if last else (0, False)
 
 
+def process_name() -> str:
+    """A name for this process, or one engine of it, that no other has."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+
+
 def generating() -> int:
     """How many streams this process writes now."""
     return _running.running if _running is not None else 0
@@ -116,7 +121,7 @@ class Engine:
     """The generations of one process, at most STREAM_CONCURRENCY at once; what does not fit waits as `pending`."""
 
     def __init__(self, provider: Provider, layer: BaseChannelLayer) -> None:
-        self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+        self.worker = process_name()
         self._provider = provider
         self._writer = DatabaseThread("journal")
         self.journal = Journal(self._writer, layer)

@@ -14,27 +14,33 @@ from typing import Any
 from channels.layers import get_channel_layer
 from django.conf import settings
 
-from streaming.engine import Engine
+from streaming.engine import Engine, process_name
 from streaming.hub import stop_hub
 from streaming.providers import provider_from_settings
+from streaming.reporting import Reporter
 
 logger = logging.getLogger(__name__)
 _engine: Engine | None = None
+_reporter: Reporter | None = None
 
 
 async def start() -> None:
-    global _engine
-    if settings.STREAM_ENGINE == "worker":
-        return
-    layer = get_channel_layer()
-    assert layer is not None
-    _engine = Engine(provider_from_settings(), layer)
-    _engine.start()
+    global _engine, _reporter
+    if settings.STREAM_ENGINE != "worker":
+        layer = get_channel_layer()
+        assert layer is not None
+        _engine = Engine(provider_from_settings(), layer)
+        _engine.start()
+    _reporter = Reporter(_engine.worker if _engine else process_name(), "web")
+    _reporter.start()
 
 
 async def stop() -> None:
-    global _engine
+    global _engine, _reporter
     try:
+        if _reporter is not None:
+            await _reporter.stop()
+            _reporter = None
         if _engine is not None:
             await _engine.stop()
             _engine = None

@@ -37,6 +37,7 @@ class Status(models.TextChoices):
 
 
 PAGE_ROWS = 1000
+SILENT_S = 30
 LIVE = (Status.PENDING, Status.STREAMING)
 
 
@@ -272,6 +273,33 @@ class Chunk(models.Model):
 
     def __str__(self) -> str:
         return f"{self.seq} {self.kind}"
+
+
+class ProcessQuerySet(models.QuerySet["Process"]):
+    def alive(self) -> ProcessQuerySet:
+        return self.filter(seen_at__gte=Now() - timedelta(seconds=SILENT_S))
+
+    def silent(self) -> ProcessQuerySet:
+        return self.filter(seen_at__lt=Now() - timedelta(seconds=SILENT_S))
+
+
+class Process(models.Model):
+    """A running process of the site, as it tells of itself every few seconds (streaming/reporting.py)."""
+
+    name = models.CharField(primary_key=True, max_length=100)
+    kind = models.CharField(max_length=10)
+    started_at = models.DateTimeField(db_default=Now())
+    seen_at = models.DateTimeField()
+    figures = models.JSONField()
+
+    objects = ProcessQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("kind", "name")
+        verbose_name_plural = "dashboard"
+
+    def __str__(self) -> str:
+        return self.name
 
 
 def last_seq() -> Subquery:

@@ -23,6 +23,7 @@ from streaming import metrics, tasks
 from streaming.background import DatabaseThread, cancelled
 from streaming.engine import Engine, claim
 from streaming.providers import Provider, provider_from_settings
+from streaming.reporting import Reporter
 
 logger = logging.getLogger(__name__)
 RESTART_S = 1.0
@@ -125,5 +126,10 @@ async def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     with metrics.served():
-        async with working(provider_from_settings(), layer):
-            await stopped.wait()
+        async with working(provider_from_settings(), layer) as engine:
+            reporter = Reporter(engine.worker, "worker")
+            reporter.start()
+            try:
+                await stopped.wait()
+            finally:
+                await reporter.stop()
