@@ -18,29 +18,36 @@ from streaming.engine import Engine, process_name
 from streaming.hub import stop_hub
 from streaming.providers import provider_from_settings
 from streaming.reporting import Reporter
+from streaming.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 _engine: Engine | None = None
+_upkeep: Upkeep | None = None
 _reporter: Reporter | None = None
 
 
 async def start() -> None:
-    global _engine, _reporter
+    global _engine, _reporter, _upkeep
     if settings.STREAM_ENGINE != "worker":
         layer = get_channel_layer()
         assert layer is not None
         _engine = Engine(provider_from_settings(), layer)
         _engine.start()
+        _upkeep = Upkeep()
+        _upkeep.start()
     _reporter = Reporter(_engine.worker if _engine else process_name(), "web")
     _reporter.start()
 
 
 async def stop() -> None:
-    global _engine, _reporter
+    global _engine, _reporter, _upkeep
     try:
         if _reporter is not None:
             await _reporter.stop()
             _reporter = None
+        if _upkeep is not None:
+            await _upkeep.stop()
+            _upkeep = None
         if _engine is not None:
             await _engine.stop()
             _engine = None

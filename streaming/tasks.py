@@ -18,6 +18,7 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 from procrastinate.jobs import Status
 
+from streaming import upkeep
 from streaming.background import DatabaseThread
 from streaming.models import Stream
 
@@ -44,6 +45,17 @@ async def sweep(context: JobContext, timestamp: int) -> None:
     manager = context.app.job_manager
     for job in await manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_S):
         await manager.finish_job(job, Status.FAILED, delete_job=True)
+
+
+@app.periodic(cron="* * * * *")
+@app.task(name="streaming.upkeep", queue=UPKEEP, queueing_lock="upkeep", lock="upkeep")
+async def look_after(timestamp: int) -> None:
+    """Do some of the chores: one worker at a time, each minute."""
+    thread = DatabaseThread("upkeep")
+    try:
+        await thread.run(upkeep.some)
+    finally:
+        await thread.close()
 
 
 def defer(streams: Iterable[uuid.UUID], priority: int = 0) -> None:

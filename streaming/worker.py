@@ -87,8 +87,9 @@ async def _take_jobs(engine: WorkerEngine) -> None:
 async def _take_jobs_once(engine: WorkerEngine, database: DatabaseThread) -> None:
     connector = PsycopgConnector(kwargs=connector_params(), min_size=1, max_size=4, timeout=5, reconnect_timeout=2)
     async with app.with_connector(connector).open_async() as own:
-        # Apart, so that a worker whose places are all taken still looks after the answers of one that died.
-        places = {tasks.ANSWERS: settings.STREAM_CONCURRENCY, tasks.UPKEEP: 1}
+        # Apart, so that a worker whose places are all taken still looks after the answers of one that died. Two of
+        # upkeep, so that chores, which take a second or two, do not hold that up.
+        places = {tasks.ANSWERS: settings.STREAM_CONCURRENCY, tasks.UPKEEP: 2}
         serving = [
             asyncio.create_task(_serve(own, engine, database, queue, limit), name=queue)
             for queue, limit in places.items()

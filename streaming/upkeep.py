@@ -1,0 +1,77 @@
+"""Chores that keep the database small: done now and then, a little at a time, by every process that generates.
+
+Each piece of them is a transaction of milliseconds, so nothing that people wait for waits for a chore.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import QuerySet
+
+from streaming import compaction
+from streaming.background import DatabaseThread, forever
+
+EVERY_S = 60.0
+# Of one chore at a time: all of them together are some percent of a core at most.
+CHORE_S = 0.5
+BATCH_ROWS = 2000
+LOOK = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """`due` is what has it coming, `do` deals with one of them, with at most so many rows in a transaction."""
+
+    name: str
+    due: Callable[[], QuerySet[Any]]
+    do: Callable[[Any, int], object]
+
+    def work(self, batch_rows: int = BATCH_ROWS) -> Iterator[Any]:
+        """Deal with all that is due, one at each step; what somebody else has in hand is left to them."""
+        tried: set[Any] = set()
+        while found := [pk for pk in self.due().values_list("pk", flat=True)[:LOOK] if pk not in tried]:
+            for pk in found:
+                tried.add(pk)
+                self.do(pk, batch_rows)
+                yield pk
+
+
+CHORES = [Chore("logs compacted", compaction.due, compaction.compact)]
+
+
+def some() -> None:
+    """Work on each chore for a moment."""
+    for chore in CHORES:
+        end = time.monotonic() + CHORE_S
+        for _ in chore.work():
+            if time.monotonic() >= end:
+                break
+
+
+class Upkeep:
+    """Does them in a web process that generates. Workers are told to by their queue (streaming/tasks.py)."""
+
+    def __init__(self) -> None:
+        self._thread = DatabaseThread("upkeep")
+        self._loop: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._loop = asyncio.create_task(forever(self.step, _pause), name="upkeep")
+
+    async def step(self) -> None:
+        await self._thread.run(some)
+
+    async def stop(self) -> None:
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.gather(self._loop, return_exceptions=True)
+        await self._thread.close()
+
+
+async def _pause() -> None:
+    await asyncio.sleep(EVERY_S)
