@@ -131,7 +131,12 @@ try:
     BODY_MAX_BYTES = env.int("BODY_MAX_BYTES", 1_000_000)
     THROTTLE_VISITORS = env.str("THROTTLE_VISITORS", "30/hour")
     THROTTLE_PROMPTS = env.str("THROTTLE_PROMPTS", "60/min")
+    THROTTLE_SITE_PROMPTS = env.str("THROTTLE_SITE_PROMPTS", "")
     THROTTLE_LOGINS = env.str("THROTTLE_LOGINS", "30/min")
+    USER_STREAMS = env.int("USER_STREAMS", 20)
+    USER_DAY_CHARS = env.int("USER_DAY_CHARS", 0)
+    SITE_STREAMS = env.int("SITE_STREAMS", 0)
+    SITE_DAY_CHARS = env.int("SITE_DAY_CHARS", 0)
 except EnvError as error:
     raise ImproperlyConfigured(str(error)) from error
 

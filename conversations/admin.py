@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
+from conversations.budgets import Budget
 from conversations.models import Conversation, Message, Token, User
 from conversations.streamadmin import AnswerAdmin
 from streaming.admin import BoundedPaginator, ReadOnlyAdmin, is_list, pre
@@ -135,6 +136,14 @@ class TokenAdmin(admin.ModelAdmin[Token]):
         return False
 
 
+class BudgetInline(admin.StackedInline[Budget, User]):
+    """A person's own limits; what they used is nobody's to change."""
+
+    model = Budget
+    fields = ("prompts_per_min", "streams", "day_chars")
+    verbose_name_plural = "Own limits"
+
+
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin[User]):
     paginator = BoundedPaginator
@@ -143,6 +152,7 @@ class UserAdmin(DjangoUserAdmin[User]):
     list_filter = ("is_visitor", "is_active", "is_staff", "is_superuser", "date_joined")
     fieldsets = (*DjangoUserAdmin.fieldsets, ("Chatsite", {"fields": ("is_visitor", "conversations")}))  # type: ignore[misc]
     readonly_fields = ("is_visitor", "conversations")
+    inlines = (BudgetInline,)
 
     @admin.display(description="conversations")
     def conversations(self, user: User) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import ceil
 from uuid import UUID
 
 from django.contrib import messages
@@ -13,7 +12,6 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from conversations.access import owned
-from conversations.api.throttles import PROMPTS, wait_s
 from conversations.forms import BranchForm
 from conversations.models import Conversation, Refused
 
@@ -23,9 +21,6 @@ from conversations.models import Conversation, Refused
 def regenerate(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Another reply beside the posted one."""
     found, message = chosen(request, pk)
-    if seconds := wait_s(request, PROMPTS):
-        messages.error(request, f"That was quick. Try again in {ceil(seconds)} s.")
-        return redirect("conversation", pk)
     try:
         found.regenerate(message)
     except Refused as refused:

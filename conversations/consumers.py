@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import time
 from typing import Any
 from urllib.parse import parse_qs
@@ -16,12 +15,10 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.http import HttpRequest
 
 from conversations.access import Access
-from conversations.api.throttles import PROMPTS, wait_s
 from conversations.commands import Ack, Ask, Asking, Attach, BadFrame, Edit, Stop, parse
-from conversations.models import Conversation, Message, Refused, User
+from conversations.models import Conversation, Message, Refused
 from conversations.watch import get_watch
 from streaming.frames import Piece, encode
 from streaming.hub import get_hub
@@ -143,11 +140,6 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         self.tasks.append(asyncio.create_task(self._forward(self.reader, command), name=f"forward {self.pk}"))
 
     async def _ask(self, command: Asking, reader: Reader) -> None:
-        wait = await database_sync_to_async(self._wait_s)(command.key)
-        if wait is not None:
-            detail = f"Too many prompts. Expected available in {math.ceil(wait)} seconds."
-            await self._refuse("throttled", detail, key=str(command.key))
-            return
         try:
             reply = await database_sync_to_async(self._reply_to)(command)
         except Refused as refused:
@@ -163,14 +155,6 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         if isinstance(command, Edit):
             return self.conversation.edit(command.message, command.text, command.key)
         return self.conversation.regenerate(command.message, command.key)
-
-    def _wait_s(self, key: UUID) -> float | None:
-        """None, or the seconds until the owner, who alone may ask, may ask again."""
-        if self.conversation.knows(key):
-            return None
-        request = HttpRequest()
-        request.user = User(pk=self.conversation.owner_id)
-        return wait_s(request, PROMPTS)
 
     async def _forward(self, reader: Reader, command: Attach) -> None:
         """Everything the reader yields, in order, as fast as the client takes it."""

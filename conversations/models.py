@@ -14,6 +14,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from conversations.budgets import Budget
 from conversations.people import Refused as Refused
 from conversations.people import Token as Token
 from conversations.people import User as User
@@ -184,9 +185,10 @@ class Conversation(models.Model):
 
     def _reply(self, turns: list[Message], key: uuid.UUID | None = None, wish: Wish = PLAIN) -> Message:
         """An empty reply to the last of `turns` and the start of its stream; what was stored for it goes if refused."""
+        request = self.request(turns, wish)
+        Budget.objects.spend(self.owner_id, sum(len(said["content"]) for said in request["messages"]))
         if Stream.objects.live().filter(topic=self.topic).exists():
             raise Refused("busy", "An answer is still being written. Wait for its end or stop it first.")
-        request = self.request(turns, wish)
         stream = Stream.objects.create(topic=self.topic, request=request, model=request["model"])
         reply = self.messages.create(role=Role.ASSISTANT, parent=turns[-1], stream=stream, key=key)
         self.leaf = reply
@@ -194,10 +196,6 @@ class Conversation(models.Model):
         begin = feeding.start if wish.fed else engine.start
         begin(stream)
         return reply
-
-    def knows(self, key: uuid.UUID | None) -> bool:
-        """Whether this key was used before: asking again asks nothing new, and no throttle may refuse it."""
-        return key is not None and self.messages.filter(key=key).exists()
 
     def turn(self, stream: str) -> dict[str, Any] | None:
         """The `turn` frame that announces a stream: its prompt, and its reply as it stood before the first row."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 
 from django.conf import settings
@@ -14,12 +15,21 @@ MOST_TOKENS = 100
 
 
 class Refused(Exception):
-    """A request that cannot be taken now. `code` is stable for programs, the text is for people."""
+    """A request that cannot be taken now. `code` is stable for programs, the text is for people.
 
-    def __init__(self, code: str, detail: str) -> None:
+    `wait_s` is set when waiting helps: so many seconds, which HTTP tells with 429 and in Retry-After.
+    """
+
+    def __init__(self, code: str, detail: str, wait_s: float | None = None) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
+        self.wait_s = wait_s
+
+    @property
+    def retry_after(self) -> dict[str, str]:
+        """The header that says so."""
+        return {} if self.wait_s is None else {"Retry-After": str(max(1, math.ceil(self.wait_s)))}
 
 
 class User(AbstractUser):

@@ -21,7 +21,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST
 
 from conversations.access import owned, person
-from conversations.api.throttles import LOGINS, PROMPTS, VISITORS, wait_s
+from conversations.api.throttles import LOGINS, VISITORS, wait_s
 from conversations.forms import PasswordForm, PromptForm, SignupForm, focus_on_fault
 from conversations.models import Conversation, Message, Refused, User
 from conversations.sharing import share_url
@@ -160,12 +160,8 @@ def asked(request: HttpRequest, form: PromptForm, ask: Callable[[str, UUID | Non
     """The reply to the posted prompt, or None with the reason among the form's problems."""
     if not form.is_valid():
         return None
-    known = Message.objects.filter(key=form.cleaned_data["key"], conversation__owner=person(request)).exists()
-    if not known and (seconds := wait_s(request, PROMPTS)):
-        form.refuse(429, f"That was quick. Try again in {ceil(seconds)} s.")
-        return None
     try:
         return ask(form.cleaned_data["text"], form.cleaned_data["key"])
     except Refused as refused:
-        form.refuse(409, refused.detail)
+        form.refuse(409 if refused.wait_s is None else 429, refused.detail)
         return None

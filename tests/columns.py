@@ -71,6 +71,11 @@ def _database(name: str) -> str:
     return urlsplit(os.environ["TEST_DATABASE_URL"])._replace(path=f"/{name}").geturl()
 
 
+def url_of(name: str) -> str:
+    """The DATABASE_URL of a database of this column, by the name that Django has for it."""
+    return _database(name) if SCALED else f"sqlite:///{name}"
+
+
 def _redis(number: int) -> str:
     """The URL of a logical database that no other of the processes that run tests uses."""
     mine = range(RUNNER, REDIS_DATABASES, RUNNERS)

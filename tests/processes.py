@@ -81,6 +81,7 @@ class Server:
             "THROTTLE_VISITORS": "10000/min",
             "THROTTLE_PROMPTS": "10000/min",
             "THROTTLE_LOGINS": "10000/min",
+            "USER_STREAMS": "0",
             "STREAM_LEASE_S": "2",
             "PYTHONWARNINGS": "default",
             **self.settings,

@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import Any
 from unittest.mock import patch
@@ -20,12 +21,13 @@ from asgiref.sync import sync_to_async
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
 from django.core.cache import cache
-from django.test import AsyncClient
+from django.test import AsyncClient, override_settings
 from drf_spectacular.generators import SchemaGenerator
 
 from chatsite.settings import BASE_DIR
 from conversations import commands, consumers, people
 from conversations.api import events
+from conversations.budgets import Budget
 from conversations.consumers import ConversationConsumer
 from conversations.models import Conversation, Token, User
 from conversations.routing import websocket_urlpatterns
@@ -363,7 +365,7 @@ def first_cells(heading: str, *header: str) -> set[str]:
 
 def test_the_codes_of_refusals_are_all_there() -> None:
     refused = strings_in("conversations/consumers.py", "_refuse") | strings_in("conversations/models.py", "Refused")
-    refused |= strings_in("conversations/spectators.py", "_refuse")
+    refused |= strings_in("conversations/spectators.py", "_refuse") | strings_in("conversations/budgets.py", "Refused")
     assert first_cells("`error`", "code", "meaning") == refused
 
 
@@ -501,5 +503,10 @@ async def refusals(client: AsyncClient, conversation: Conversation, alices: dict
     yield await strict.post("/api/conversations/", {}, content_type=JSON)
     with patch.object(people, "MOST_TOKENS", 0):
         yield await client.post("/api/tokens/", {"name": "phone"}, content_type=JSON, headers=alices)
+    with override_settings(USER_STREAMS=1):
+        yield await post({"text": "More?"})
+    await Budget.objects.aupdate(chars_regained_at=datetime.now(UTC) + timedelta(days=1))
+    with override_settings(USER_DAY_CHARS=1):
+        yield await post({"text": "More?"})
     with patch.object(Conversation, "ask", side_effect=ZeroDivisionError):
         yield await post({"text": "More?"})

@@ -20,7 +20,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from conversations.access import Access
-from conversations.api import throttles
 from conversations.api.following import COMMENT, SSE_HEADERS, Beat, BrokenOff, follow
 from conversations.api.native import View
 from conversations.api.serializers import EditInput, Input, Text, valid
@@ -190,19 +189,12 @@ class Chat(ChatView):
         named = asked.get("messageId")
         key = uuid_of(prompt, chat.pk)
         if asked["trigger"] == REGENERATE:
-            self.check_throttle(chat, None)
             return chat.regenerate(self.message(chat, named or prompt))
         if named:
             # Another text under an id that was used: an edit. The text makes it a key of its own.
             key = uuid_of(f"{prompt}:{text}", chat.pk)
-            self.check_throttle(chat, key)
             return chat.edit(self.message(chat, named), text, key)
-        self.check_throttle(chat, key)
         return chat.ask(text, key)
-
-    def check_throttle(self, chat: Conversation, key: UUID | None) -> None:
-        if not chat.knows(key):
-            throttles.check(self.request, throttles.PROMPTS)
 
     def message(self, chat: Conversation, client_id: str) -> UUID:
         """The message that a client calls so: by the id it is stored under, or by the one the client asked with."""

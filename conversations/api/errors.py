@@ -42,7 +42,9 @@ def as_api_exception(exc: Exception) -> Exception:
 def respond(exc: Exception, context: dict[str, Any]) -> Response | None:
     """Rest framework's EXCEPTION_HANDLER; None for what is a fault of this site."""
     if isinstance(exc, Refused):
-        return Response(body(exc.code, exc.detail), status=REFUSED.get(exc.code, HTTPStatus.CONFLICT))
+        usual = HTTPStatus.CONFLICT if exc.wait_s is None else HTTPStatus.TOO_MANY_REQUESTS
+        status = REFUSED.get(exc.code, usual)
+        return Response(body(exc.code, exc.detail), status=status, headers=exc.retry_after)
     exc = as_api_exception(exc)
     response = exception_handler(exc, context)
     if response is None:

@@ -92,8 +92,6 @@ class AskingView(View):
 
     def turn(self, found: Conversation, ask: Callable[[UUID | None], Message]) -> Response:
         key = idempotency_key(self.request)
-        if not found.knows(key):
-            throttles.check(self.request, throttles.PROMPTS)
         reply = ask(key)
         if reply.repeated:
             return Response(self.turn_output(reply).data, headers={"Idempotent-Replayed": "true"})

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import uuid
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -23,7 +22,6 @@ from django.views.decorators.csrf import csrf_exempt
 
 from conversations.access import Access, bearer_of
 from conversations.api import openai_bodies as bodies
-from conversations.api import throttles
 from conversations.api.chatcompletions import Completion, failure
 from conversations.api.following import SSE_HEADERS
 from conversations.api.openai_errors import ApiError, refuse
@@ -39,7 +37,14 @@ Handler = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 CANCEL_S = 5.0
 POSITION_DIGITS = 12
 KEY_CHARS = 255
-STATUSES = {"busy": 409, "key_reused": 422}
+# What the site refuses, as OpenAI's SDKs know it.
+REFUSED = {
+    "busy": (409, "busy"),
+    "key_reused": (422, "key_reused"),
+    "throttled": (429, "rate_limit_exceeded"),
+    "too_many_streams": (429, "rate_limit_exceeded"),
+    "day_spent": (429, "insufficient_quota"),
+}
 
 
 def endpoint(**handlers: Handler) -> Handler:
@@ -102,15 +107,14 @@ def ask(request: ASGIRequest, asked: Asked, key: uuid.UUID | None) -> tuple[Answ
     user = cast(User, request.user)
     mine = Conversation.objects.visible_to(user)
     found, parent = place(mine, asked) if isinstance(asked, ResponseInput) else (None, None)
-    if not (key and Message.objects.filter(conversation__in=mine, key=key).exists()):
-        check_rate(request)
     try:
         if found is None:
             reply = Conversation.begin(user, asked.prompt, key, asked.model, asked.wish())
         else:
             reply = found.ask(asked.prompt, key, parent, asked.wish())
     except Refused as refused:
-        raise ApiError(STATUSES.get(refused.code, 400), refused.code, refused.detail) from None
+        status, code = REFUSED.get(refused.code, (400, refused.code))
+        raise ApiError(status, code, refused.detail, headers=refused.retry_after) from None
     return find(user, reply.stream_id), {"Idempotent-Replayed": "true"} if reply.repeated else {}
 
 
@@ -130,14 +134,6 @@ def place(mine: Any, asked: ResponseInput) -> tuple[Conversation | None, uuid.UU
         missing = f"There is no conversation {asked.conversation.id!r}."
         raise ApiError(404, "conversation_not_found", missing, param="conversation")
     return found, None
-
-
-def check_rate(request: ASGIRequest) -> None:
-    wait_s = throttles.wait_s(request, throttles.PROMPTS)
-    if wait_s is not None:
-        seconds = max(1, math.ceil(wait_s))
-        headers = {"Retry-After": str(seconds)}
-        raise ApiError(429, "rate_limit_exceeded", f"Too many prompts. Try again in {seconds} s.", headers=headers)
 
 
 def find(user: Any, stream: uuid.UUID | None) -> Answer:

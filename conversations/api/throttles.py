@@ -1,7 +1,7 @@
-"""How often somebody may ask: rates like "60/min" by scope, read from settings.THROTTLE_<SCOPE> at each request.
+"""How often strangers may come: rates like "60/min" by scope, read from settings.THROTTLE_<SCOPE> at each request.
 
-An empty rate is no limit. Visitors and log-ins count by address (what the web server says it is; forwarded headers are
-the web server's business), everything else by user.
+An empty rate is no limit. They count by address: what the web server says it is; forwarded headers are the web server's
+business. What people may ask once they are known is counted in budgets.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
 logger = logging.getLogger(__name__)
-PROMPTS = "prompts"
 VISITORS = "visitors"
 LOGINS = "logins"
 
@@ -43,9 +42,7 @@ class Throttle(SimpleRateThrottle):
         return rate or None
 
     def get_cache_key(self, request: Any, view: Any) -> str:
-        by_user = self.scope == PROMPTS and request.user.is_authenticated
-        ident = f"user-{request.user.pk}" if by_user else network(request.META.get("REMOTE_ADDR") or "")
-        return self.cache_format % {"scope": self.scope, "ident": ident}
+        return self.cache_format % {"scope": self.scope, "ident": network(request.META.get("REMOTE_ADDR") or "")}
 
 
 def network(address: str) -> str:

@@ -33,6 +33,7 @@ SETTINGS = {
     "SECRET_KEY": "a key for the tests only, the same in each process",
     "THROTTLE_VISITORS": "",
     "THROTTLE_PROMPTS": "",
+    "USER_STREAMS": "0",
     "STREAM_SILENCE_S": "4",
     "STREAM_BACKOFF_S": "0.5",
 }
