@@ -53,6 +53,11 @@ def django_db_setup(django_db_setup: None, django_db_blocker: pytest_django.Djan
     with django_db_blocker.unblock():
         # The thread in which asgiref runs what async tests ask of the database; those of hubs and engines have ended.
         SyncToAsync.single_thread_executor.submit(connections.close_all).result()
+        if SCALED:
+            with connections["default"].cursor() as cursor:
+                # What a test abandoned on purpose may still be in the midst of a query.
+                others = "datname = current_database() AND pid <> pg_backend_pid()"
+                cursor.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {others}")
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from tests.modelscript import expected_text
 from tests.processes import Client, Server, directive, server
 
 pytestmark = pytest.mark.timeout(120)
-WANTED = {"words": 60, "delay_s": 0.03}
+WANTED = {"words": 120, "delay_s": 0.03}
 WORDS = ["Good", " day", " to", " you"]
 
 
