@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,10 @@ from streaming import compaction
 from streaming.compaction import Compaction, compact, merged
 from streaming.frames import END, RESTART, RETRY, SPOKEN, Piece, Row, Said, fold
 from streaming.models import Chunk, Outcome, Status, Stream
+from streaming.reader import Reader
+from streaming.upkeep import Upkeep
 from tests.conftest import finish, new_stream
+from tests.follower import Follower
 
 WORDS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=5)
 SAID = st.tuples(st.sampled_from(["text", "text", "text", "reasoning", RETRY, RESTART]), WORDS)
@@ -161,6 +166,41 @@ def test_a_live_log_is_left_alone(running_stream: Stream) -> None:
     finish(running_stream, 3)
     compact(running_stream.pk)
     assert [row.text for row in Chunk.objects.rows(running_stream.pk)] == ["Hello", ""]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("hub_stopped")
+@pytest.mark.parametrize("pulls", [1, 2, 5])
+async def test_a_reader_that_catches_up_while_the_log_is_compacted_gets_every_character_once(
+    pulls: int, settings: Any
+) -> None:
+    settings.READER_PAGE_BYTES = 250  # Two rows or three.
+    stream = await sync_to_async(stored)(LONG)
+    work, follower = Compaction(stream.pk), Follower()
+    async with Reader(stream.topic) as reader:
+        await reader.attach({str(stream.pk): 0})
+        while not follower.done(str(stream.pk)):
+            for _ in range(pulls):
+                item = await reader.next()
+                for text in item.native if isinstance(item, Piece) else ():
+                    follower.apply(json.loads(text))
+                if follower.done(str(stream.pk)):
+                    break
+            if not work.done:
+                await sync_to_async(work.step)(4)
+    shown = follower.streams[str(stream.pk)]
+    assert Said(shown.seq, shown.text, shown.reasoning) == fold(LONG)
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_an_engine_s_upkeep_compacts_what_is_due() -> None:
+    stream = await sync_to_async(stored)(LONG)
+    work = Upkeep()
+    try:
+        await work.step()
+    finally:
+        await work.stop()
+    assert await Chunk.objects.filter(stream=stream).acount() == 4
 
 
 @pytest.mark.django_db

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection, transaction
+from django.utils import timezone
 
 from conversations.models import Conversation, Message
 from streaming.models import Stream
@@ -176,3 +178,12 @@ async def test_jobs_of_workers_that_died_are_cleared_away(reply: Message) -> Non
         await ended(stream_of(reply))
         rows = "SELECT 1 FROM procrastinate_jobs WHERE task_name = 'streaming.generate'"
         await until(sync_to_async(lambda: not execute(rows)))
+
+
+async def test_a_worker_does_the_chores_that_its_queue_tells_it(conversation: Conversation) -> None:
+    from streaming import tasks
+
+    await Conversation.objects.aupdate(deleted_at=timezone.now() - timedelta(days=1))
+    async with worker_with(ScriptedProvider(["Hello"])):
+        await tasks.look_after.defer_async(timestamp=0)
+        await until(sync_to_async(lambda: not Conversation.objects.exists()))
