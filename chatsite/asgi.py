@@ -9,17 +9,20 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsite.settings")
 pages = get_asgi_application()
 
 from chatsite.backpressure import Backpressure  # noqa: E402
+from chatsite.logs import RequestIds  # noqa: E402
 from chatsite.origin import BearerOrOrigin  # noqa: E402
 from conversations.routing import websocket_urlpatterns  # noqa: E402
 from streaming.lifespan import follow_daphne, lifespan  # noqa: E402
 
 follow_daphne()
 application = Backpressure(
-    ProtocolTypeRouter(
-        {
-            "http": pages,
-            "websocket": BearerOrOrigin(URLRouter(websocket_urlpatterns)),
-            "lifespan": lifespan,
-        }
+    RequestIds(
+        ProtocolTypeRouter(
+            {
+                "http": pages,
+                "websocket": BearerOrOrigin(URLRouter(websocket_urlpatterns)),
+                "lifespan": lifespan,
+            }
+        )
     )
 )

@@ -89,6 +89,7 @@ try:
     )
     SECURE_COOKIES = env.bool("SECURE_COOKIES", False)
     LOG_LEVEL = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
+    LOG_FORMAT = env.str("LOG_FORMAT", "line", validate=validate.OneOf(["line", "json"]))
     METRICS_TOKEN = env.str("METRICS_TOKEN", "")
     METRICS_PORT = env.int("METRICS_PORT", 0, validate=validate.Range(0, 65535))
     METRICS_HOST = env.str("METRICS_HOST", "127.0.0.1")
@@ -294,8 +295,11 @@ DAPHNE_WEBSOCKET_MAX_MESSAGE_SIZE = DAPHNE_WEBSOCKET_MAX_FRAME_SIZE = BODY_MAX_B
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"()": "chatsite.logs.LineFormatter", "format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+        "json": {"()": "chatsite.logs.JSONFormatter"},
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     # At INFO they log a line for each request to the model, and several for each job.
     "loggers": {name: {"level": "WARNING"} for name in ("httpx", "httpx2", "procrastinate")},

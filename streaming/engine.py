@@ -33,6 +33,8 @@ _running: Engine | None = None
 
 def start(stream: Stream) -> None:
     """In the transaction that makes `stream`: have it generated, here or by a worker, as soon as that commits."""
+    # Of the lines about a stream the one that knows the request it came with.
+    logger.info("stream asked for", extra={"stream": str(stream.pk), "topic": stream.topic})
     if settings.STREAM_ENGINE == "worker":
         from streaming import tasks  # Procrastinate's app, and with it this module, is there on PostgreSQL only.
 
@@ -193,6 +195,8 @@ class Engine:
         stream = claim.stream
         if claim.seq > 0 or stream.attempt > 1:
             metrics.TAKEOVERS.inc()
+        about = {"stream": str(stream.pk), "attempt": stream.attempt, "after": claim.seq, "worker": self.worker}
+        logger.info("stream begun", extra=about)
         log = Log(self.journal, stream, claim.seq, claim.spoken)
         self.journal.mark(log)
         generation = Generation(stream, log, self._provider)

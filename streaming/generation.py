@@ -19,6 +19,7 @@ from streaming.frames import RESTART, RETRY
 from streaming.journal import LeaseLost, Log
 from streaming.models import Outcome, Status, Stream
 from streaming.providers import Provider
+from streaming.tracing import span
 
 logger = logging.getLogger(__name__)
 
@@ -47,15 +48,28 @@ class Generation:
         self.stop()
 
     async def run(self) -> None:
-        try:
-            outcome = await self._outcome()
-            await self.log.end(outcome)
-        except LeaseLost:
-            metrics.LEASES_LOST.inc()
-            logger.info("stream %s was taken over or deleted", self.stream.pk)
-        else:
-            metrics.ENDED.labels(outcome.status).inc()
-            metrics.STREAM_S.observe(max((timezone.now() - self.stream.created_at).total_seconds(), 0))
+        about: dict[str, str | int] = {"stream": str(self.stream.pk), "attempt": self.stream.attempt}
+        with span("generation", about | {"model": str(self.stream.request.get("model"))}) as tell:
+            try:
+                outcome = await self._outcome()
+                await self.log.end(outcome)
+            except LeaseLost:
+                metrics.LEASES_LOST.inc()
+                logger.info("stream was taken over or deleted", extra=about)
+                tell({"status": "lost"})
+            else:
+                tell(self._told(outcome))
+
+    def _told(self, outcome: Outcome) -> dict[str, str | int]:
+        """Count and log the end; returns what it was like."""
+        took_s = max((timezone.now() - self.stream.created_at).total_seconds(), 0)
+        metrics.ENDED.labels(outcome.status).inc()
+        metrics.STREAM_S.observe(took_s)
+        how: dict[str, str | int] = {"status": outcome.status, "seq": self.log.seq}
+        if outcome.error:
+            how["error"] = outcome.error["code"]
+        logger.info("stream ended", extra={"stream": str(self.stream.pk), "took_s": round(took_s, 3), **how})
+        return how
 
     async def _outcome(self) -> Outcome:
         if self._stopping:
