@@ -34,9 +34,9 @@ class OwnerFilter(admin.SimpleListFilter):
 
 
 class AnswerAdmin(StreamAdmin):
-    list_display = ("id", "state", "owner", *StreamAdmin.list_display[2:])
+    list_display = ("short_id", "state", "owner", *StreamAdmin.list_display[2:])
     list_filter = ("status", ModelFilter, OwnerFilter, AgeFilter)
-    fieldsets = ((None, {"fields": ("owner", "conversation")}), *StreamAdmin.fieldsets)
+    fieldsets = ((None, {"fields": (("owner", "conversation"), *StreamAdmin.facts)}), *StreamAdmin.more)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Stream]:
         whose = {"owner_name": F("message__conversation__owner__username"), "talk": F("message__conversation")}

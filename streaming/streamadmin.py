@@ -77,18 +77,18 @@ class AgeFilter(admin.SimpleListFilter):
 class StreamAdmin(ReadOnlyAdmin):
     """Needs a subclass that says whose the streams are: nothing here knows."""
 
-    list_display: Any = ("id", "state", "model", "attempt", "age", "queue_time", "first_text", "duration", "size")
-    list_display += ("speed", "rows", "worker")
+    list_display: Any = ("short_id", "state", "model", "age", "first_text", "duration", "speed", "rows")
+    list_display += ("attempt", "worker")
     list_filter: ClassVar[Any] = ("status", ModelFilter, AgeFilter)
     ordering = ("-created_at",)
     sortable_by = ("age",)
     search_fields = ("text",)
     search_help_text = "The id of a stream, its whole topic, or words of a finished answer."
     actions = ("stop",)
-    fieldsets: ClassVar[Any] = (
-        (None, {"fields": ("id", "topic", "state", "finish_reason", "failure", "traceback", "attempt", "worker")}),
-        ("Times", {"classes": ("collapse",), "fields": ("queue_time", "first_text", "duration", "speed", *TIMES)}),
-        ("Counts", {"classes": ("collapse",), "fields": ("seq", "size", "usage_counts")}),
+    facts: ClassVar[Any] = (("state", "attempt", "worker"), ("finish_reason", "failure", "traceback"))
+    more: ClassVar[Any] = (
+        ("Times", {"classes": ("collapse",), "fields": (("queue_time", "first_text", "duration", "speed"), TIMES)}),
+        ("Counts and names", {"classes": ("collapse",), "fields": (("seq", "size"), "usage_counts", "id", "topic")}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Stream]:
@@ -164,13 +164,13 @@ class StreamAdmin(ReadOnlyAdmin):
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         context |= self.story(request, kwargs["obj"])
+        if context["personal"]:
+            logger.info("%s looks at what stream %s says", request.user, kwargs["obj"].pk)
         return super().render_change_form(request, context, *args, **kwargs)
 
     def story(self, request: HttpRequest, stream: Stream) -> dict[str, Any]:
         """What stands on a stream's page beside its columns: the words only for who may see and wants to."""
         personal = may_see_text(request) and request.GET.get("text") == "shown"
-        if personal:
-            logger.info("%s looks at what stream %s says", request.user, stream.pk)
         said = stream.said()
         newest = list(Chunk.objects.filter(stream=stream.pk).order_by("-seq")[:SHOWN_CHUNKS])
         asked = masking.request_for(stream.request, personal=personal)
@@ -189,6 +189,11 @@ class StreamAdmin(ReadOnlyAdmin):
         }
 
     # ------------------------------------------------------------------------------------------ columns
+
+    @admin.display(description="stream")
+    def short_id(self, stream: Stream) -> str:
+        """The end of the id, which is its random part."""
+        return format_html('<span title="{}">{}</span>', stream.pk, str(stream.pk)[-12:])
 
     @admin.display(description="state", ordering="status")
     def state(self, stream: Stream) -> str:

@@ -149,9 +149,10 @@ def _spans(stream: Stream, events: Sequence[Event], last_s: float, scale: float)
         claimed_s = first_s if claimed_s is None else 0.0
     spans = [(0.0, claimed_s, "queued", "waited for a worker"), (claimed_s, first_s, "waited", "waited for the model")]
     silences = []
-    for before, until_s in zip(events, [*(event.at_s for event in events[1:]), last_s], strict=True):
-        if before.kind != END and until_s - before.at_s >= GAP_S:
-            silences.append((before.at_s, until_s, "pause" if before.kind == RETRY else "gap", "nothing was said"))
+    for before, after in pairwise([*events, Event(last_s, 0, END, 0, None)]):
+        if before.kind != END and after.at_s - before.at_s >= GAP_S:
+            kind = "pause" if before.kind == RETRY else "gap"
+            silences.append((before.at_s, after.at_s, kind, "nothing was said"))
     spans += sorted(silences, key=lambda span: span[0] - span[1])[:MAX_GAPS]
     return [
         Box(round(start * scale, 1), LANES, round((end - start) * scale, 1), BARS, kind, f"{end - start:.2f} s: {said}")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission
+from django.apps import apps
+from django.contrib.auth.models import Group, Permission
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -17,6 +20,7 @@ from conversations.models import Conversation, Message, Token, User
 from streaming import admin as stream_admin
 from streaming import engine, streamadmin
 from streaming.models import Chunk, Stream
+from streaming.recording import read
 from tests.conftest import finish
 
 pytestmark = pytest.mark.django_db
@@ -29,6 +33,7 @@ LISTS = {
     "conversations_user": User,
 }
 NAMES = pytest.mark.parametrize("name", LISTS)
+roles = import_module("conversations.migrations.0007_support_role")
 
 
 @pytest.fixture
@@ -136,14 +141,14 @@ def test_timings_are_computed(running_stream: Stream, at_roots: Client) -> None:
         created_at=start, claimed_at=after[0], first_text_at=after[1], finished_at=after[2], text="x" * 200
     )
     html = at_roots.get(listing("streaming_stream")).content.decode()
-    cells = dict(re.findall(r'field-(queue_time|first_text|duration|size|speed)">([^<]*)<', html))
-    assert cells == {
-        "queue_time": "1.00 s",
+    assert dict(re.findall(r'field-(first_text|duration|speed)">([^<]*)<', html)) == {
         "first_text": "2.50 s",
         "duration": "12.50 s",
-        "size": "200",
         "speed": "20",
     }
+    html = at_roots.get(page_of("streaming_stream", running_stream.pk)).content.decode()
+    said = re.findall(r'<label[^>]*>([^<]*):</label>\s*<div class="readonly">([^<]*)<', html)
+    assert {"Queued": "1.00 s", "First text": "2.50 s", "Characters": "200"}.items() <= dict(said).items()
 
 
 @pytest.mark.parametrize("by", ["id", "topic", "text"])
@@ -293,3 +298,155 @@ def test_a_running_streams_page_has_a_button_that_stops_it(at_roots: Client, run
     assert "Stop this answer" in at_roots.get(url).content.decode()
     finish(running_stream, 3)
     assert "Stop this answer" not in at_roots.get(url).content.decode()
+
+
+# ---------------------------------------------------------------------------------------------- what support may
+
+
+def support() -> Client:
+    """The browser of somebody in the role that the migration makes."""
+    roles.make(apps, None)
+    client = at_staffs()
+    User.objects.get(username="staff").groups.set(Group.objects.filter(name=roles.SUPPORT))
+    return client
+
+
+def test_support_sees_how_a_stream_does_and_nothing_that_was_said(running_stream: Stream) -> None:
+    client = support()
+    for page in (listing("streaming_stream"), shown_page(running_stream), listing("streaming_chunk")):
+        html = client.get(page).content.decode()
+        assert "elsewhere" in html or "[3 characters]" in html
+        assert "Hel" not in html.replace("Help", "") and "Show personal text" not in html
+    chunk = Chunk.objects.get(stream=running_stream, seq=1)
+    assert "[3 characters]" in client.get(page_of("streaming_chunk", chunk.pk)).content.decode()
+    html = client.get(page_of("streaming_stream", running_stream.pk)).content.decode()
+    assert escape('"content": "[6 characters]"') in html and "<svg" in html
+
+
+@pytest.mark.parametrize("way", ["search", "export", "retry", "stop"])
+def test_support_neither_reads_nor_changes_by_another_way(way: str, running_stream: Stream) -> None:
+    client = support()
+    finish(running_stream, 3)
+    if way == "search":
+        found = client.get(listing("streaming_stream"), {"q": "Hello"})
+        assert found.status_code == 200 and not found.context["cl"].result_list
+    elif way == "export":
+        assert client.get(page_of("streaming_stream", running_stream.pk, "export")).status_code == 403
+    elif way == "retry":
+        assert client.post(page_of("streaming_stream", running_stream.pk, "retry")).status_code == 403
+    else:
+        Stream.objects.update(status="streaming", finished_at=None)
+        assert "Stop this answer" not in client.get(shown_page(running_stream)).content.decode()
+        stop(client, running_stream)
+        assert not Stream.objects.exclude(stop_requested_at=None).exists()
+    assert Stream.objects.count() == 1
+
+
+@pytest.mark.parametrize("name", ["live", "export", "retry"])
+def test_the_pages_beside_a_streams_page_are_as_closed_as_it_is(
+    name: str, running_stream: Stream, alice: User, client: Client
+) -> None:
+    page = page_of("streaming_stream", running_stream.pk, name)
+    assert client.post(page)["Location"].startswith("/admin/login/")
+    client.force_login(alice)
+    assert client.post(page).status_code == 302
+    assert at_staffs("view_message").post(page).status_code == 403
+
+
+# ---------------------------------------------------------------------------------------------- one stream's page
+
+
+def test_personal_text_is_shown_to_who_may_see_it_when_asked_for(running_stream: Stream, at_roots: Client) -> None:
+    hidden = at_roots.get(page_of("streaming_stream", running_stream.pk)).content.decode()
+    assert "5 characters" in hidden and "Hello" not in hidden and "?text=shown" in hidden
+    assert "Hello" in at_roots.get(shown_page(running_stream)).content.decode()
+
+
+def test_a_page_that_follows_asks_again_until_the_answer_has_ended(running_stream: Stream, at_roots: Client) -> None:
+    page = page_of("streaming_stream", running_stream.pk)
+    live = page_of("streaming_stream", running_stream.pk, "live")
+    assert "hx-get" not in at_roots.get(page).content.decode()
+    assert f'hx-get="{live}?follow=1"' in at_roots.get(page, {"follow": "1"}).content.decode()
+    part = at_roots.get(live, {"follow": "1", "text": "shown"})
+    assert "Hello" in part.content.decode() and "hx-get" in part.content.decode() and "HX-Refresh" not in part
+    finish(running_stream, 3)
+    part = at_roots.get(live, {"follow": "1"})
+    assert part["HX-Refresh"] == "true" and "hx-get" not in part.content.decode()
+
+
+def test_a_stream_is_exported_for_the_replay(running_stream: Stream, at_roots: Client) -> None:
+    file = at_roots.get(page_of("streaming_stream", running_stream.pk, "export"))
+    assert f"{running_stream.pk}.jsonl" in file["Content-Disposition"]
+    assert [row.text for _, row in read(file.content.splitlines()).rows] == ["Hel", "lo"]
+
+
+def test_a_prompt_is_asked_again_beside_its_answer(running_stream: Stream, at_roots: Client) -> None:
+    page = page_of("streaming_stream", running_stream.pk, "retry")
+    busy = at_roots.post(page, follow=True).content.decode()
+    assert "An answer is still being written" in busy and Stream.objects.count() == 1
+    finish(running_stream, 3)
+    assert at_roots.get(page).status_code == 405
+    again = at_roots.post(page)
+    new = Stream.objects.exclude(pk=running_stream.pk).get()
+    assert again["Location"] == page_of("streaming_stream", new.pk) + "?follow=1"
+    assert new.topic == running_stream.topic and new.request["messages"] == running_stream.request["messages"]
+
+
+def test_an_unforeseen_failure_is_found_in_the_log_by_what_the_page_says(
+    running_stream: Stream, at_roots: Client
+) -> None:
+    finish(running_stream, 3, "error")
+    Stream.objects.update(error={"code": "internal", "detail": "Something went wrong on this server."})
+    html = at_roots.get(page_of("streaming_stream", running_stream.pk)).content.decode()
+    assert f"generation of stream {running_stream.pk} failed" in html
+
+
+# ---------------------------------------------------------------------------------------------- finding streams
+
+
+@pytest.mark.parametrize(
+    ("chosen", "count"),
+    [
+        ({"model": "m"}, 1),
+        ({"model": "other"}, 0),
+        ({"owner": "alice"}, 1),
+        ({"owner": "bob"}, 0),
+        ({"within": "1h"}, 2),
+        ({"within": "no"}, 3),
+        ({"status__exact": "done"}, 2),
+        ({}, 3),
+    ],
+)
+def test_streams_are_filtered_by_model_owner_and_time(
+    chosen: dict[str, str], count: int, running_stream: Stream, at_roots: Client
+) -> None:
+    Stream.objects.filter(pk=running_stream.pk).update(model="m")
+    old, _ = ended_streams(2)
+    Stream.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(hours=2))
+    assert len(at_roots.get(listing("streaming_stream"), chosen).context["cl"].result_list) == count
+
+
+def test_the_list_says_how_streams_do_and_what_they_cost(running_stream: Stream, at_roots: Client) -> None:
+    def row() -> dict[str, str]:
+        html = at_roots.get(listing("streaming_stream")).content.decode()
+        cells = re.findall(r'field-(state|owner|age|rows|worker|model)"[^>]*>(.*?)</t[dh]>', html)
+        return {name: re.sub(r"<[^>]*>", "", cell) for name, cell in cells}
+
+    Stream.objects.update(created_at=timezone.now() - timedelta(minutes=3))
+    expected = {"state": "streaming", "owner": "alice", "age": "3 min", "rows": "2", "worker": "elsewhere"}
+    assert expected.items() <= row().items() and row()["model"] == running_stream.request["model"]
+    Stream.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    assert row()["state"] == "left by its worker"
+    Stream.objects.filter(pk=running_stream.pk).request_stop()
+    assert row()["state"] == "stopping"
+    finish(running_stream, 3)
+    assert (row()["state"], row()["rows"]) == ("done", "3")
+
+
+def test_streams_of_before_get_their_models(running_stream: Stream) -> None:
+    told = import_module("streaming.migrations.0004_models_of_earlier_streams")
+    for request in ({}, {"model": None}, {"model": ""}, {"model": "old"}):
+        Stream.objects.create(topic="t", request=request)
+    Stream.objects.update(model="")
+    told.fill(apps, connection.schema_editor())
+    assert sorted(Stream.objects.values_list("model", flat=True)) == ["", "", "", running_stream.model or "demo", "old"]
