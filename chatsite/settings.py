@@ -142,7 +142,8 @@ except EnvError as error:
     raise ImproperlyConfigured(str(error)) from error
 
 INSTALLED_APPS = [
-    "daphne",
+    # Before what else has a `runserver`.
+    "chatsite",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -155,7 +156,6 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "django_htmx",
     "corsheaders",
-    "chatsite",
     "streaming",
     "conversations",
     # Its tables, and the functions in them, exist on PostgreSQL only.

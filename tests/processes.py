@@ -70,6 +70,10 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def command(self) -> tuple[str, ...]:
+        return ("-m", *self.web, str(self.port), "chatsite.asgi:application")
+
+    @property
     def environment(self) -> dict[str, str]:
         return {
             **os.environ,
@@ -106,7 +110,7 @@ class Server:
 
     def start(self) -> None:
         """Start the processes and wait until the site is ready: it serves, and somebody generates."""
-        self.process = self._spawn("-m", *self.web, str(self.port), "chatsite.asgi:application")
+        self.process = self._spawn(*self.command)
         if SCALED:
             self.start_worker()
         deadline = time.monotonic() + START_S
