@@ -15,7 +15,7 @@ from rest_framework.throttling import SimpleRateThrottle
 TAG = "chatsite"
 MEASURES = ("_S", "_MS", "_BYTES", "_CHARS", "_ATTEMPTS", "_CONCURRENCY", "_STREAMS")
 NO_LIMIT = {"USER_STREAMS", "USER_DAY_CHARS", "SITE_STREAMS", "SITE_DAY_CHARS"}
-MAY_BE_ZERO = {"STREAM_BACKOFF_S", "DEMO_DELTAS_PER_S", *NO_LIMIT}
+MAY_BE_ZERO = {"STREAM_BACKOFF_S", "DEMO_DELTAS_PER_S", "HSTS_S", *NO_LIMIT}
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "[::1]", ".localhost", "testserver"}
 Found = Iterator[checks.CheckMessage]
 

@@ -7,6 +7,7 @@ the built-in demo model.
 
 import os
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,8 @@ try:
         "worker" if ON_POSTGRESQL else "process"
     )
     SECURE_COOKIES = env.bool("SECURE_COOKIES", False)
+    HTTPS_REDIRECT = env.bool("HTTPS_REDIRECT", False)
+    HSTS_S = env.int("HSTS_S", 0)
     LOG_LEVEL = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
     LOG_FORMAT = env.str("LOG_FORMAT", "line", validate=validate.OneOf(["line", "json"]))
     METRICS_TOKEN = env.str("METRICS_TOKEN", "")
@@ -134,6 +137,8 @@ try:
     THROTTLE_PROMPTS = env.str("THROTTLE_PROMPTS", "60/min")
     THROTTLE_SITE_PROMPTS = env.str("THROTTLE_SITE_PROMPTS", "")
     THROTTLE_LOGINS = env.str("THROTTLE_LOGINS", "30/min")
+    LOGIN_ATTEMPTS = env.int("LOGIN_ATTEMPTS", 10)
+    LOGIN_LOCK_S = env.int("LOGIN_LOCK_S", 900)
     USER_STREAMS = env.int("USER_STREAMS", 20)
     USER_DAY_CHARS = env.int("USER_DAY_CHARS", 0)
     SITE_STREAMS = env.int("SITE_STREAMS", 0)
@@ -158,6 +163,7 @@ INSTALLED_APPS = [
     "corsheaders",
     "streaming",
     "conversations",
+    "axes",
     # Its tables, and the functions in them, exist on PostgreSQL only.
     *(["procrastinate.contrib.django"] if ON_POSTGRESQL else []),
 ]
@@ -172,6 +178,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 TEMPLATES = [
     {
@@ -220,7 +227,25 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "home"
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AXES_FAILURE_LIMIT = LOGIN_ATTEMPTS
+AXES_COOLOFF_TIME = timedelta(seconds=LOGIN_LOCK_S)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_CLIENT_IP_CALLABLE = "conversations.lockout.address"
+AXES_LOCKOUT_CALLABLE = "conversations.lockout.refuse"
+AXES_RESET_ON_SUCCESS = True
+# Whoever goes on trying does not make the owner wait longer.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_DISABLE_ACCESS_LOG = True
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "csrfmiddlewaretoken"]
+
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_COOKIES
+SECURE_SSL_REDIRECT = HTTPS_REDIRECT
+# Who asks after a process's health is inside and speaks plain HTTP.
+SECURE_REDIRECT_EXEMPT = ["^healthz$", "^readyz$", "^metrics$"]
+SECURE_HSTS_SECONDS = HSTS_S
+# What a domain's other hosts do, and what browsers ship with, is for its owner to decide and not for one site under it.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
@@ -302,5 +327,5 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     # At INFO they log a line for each request to the model, and several for each job.
-    "loggers": {name: {"level": "WARNING"} for name in ("httpx", "httpx2", "procrastinate")},
+    "loggers": {name: {"level": "WARNING"} for name in ("axes", "httpx", "httpx2", "procrastinate")},
 }

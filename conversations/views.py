@@ -23,6 +23,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from conversations.access import owned, person
 from conversations.api.throttles import LOGINS, VISITORS, wait_s
 from conversations.forms import PasswordForm, PromptForm, SignupForm, focus_on_fault
+from conversations.lockout import BACKEND
 from conversations.models import Conversation, Message, Refused, User
 from conversations.sharing import share_url
 from conversations.shelf import page
@@ -72,7 +73,7 @@ def visitor(request: HttpRequest) -> HttpResponse:
     if seconds := wait_s(request, VISITORS):
         problem = f"Too many new visitors from your network. Try again in {ceil(seconds)} s, or sign up."
         return render(request, "conversations/landing.html", {"problem": problem}, status=429)
-    login(request, User.new_visitor())
+    login(request, User.new_visitor(), BACKEND)
     return redirect("home")
 
 
@@ -89,7 +90,7 @@ def signup(request: HttpRequest) -> HttpResponse:
             form.add_error(None, f"Too many attempts. Try again in {ceil(seconds)} s.")
             status = 429
         elif form.is_valid():
-            login(request, form.save())
+            login(request, form.save(), BACKEND)
             if was_visitor:
                 messages.success(request, "Your chats are kept.")
             return onward(request)

@@ -45,12 +45,12 @@ class Throttle(SimpleRateThrottle):
         return self.cache_format % {"scope": self.scope, "ident": network(request.META.get("REMOTE_ADDR") or "")}
 
 
-def network(address: str) -> str:
+def network(address: str, unknown: str | None = "unknown") -> str | None:
     """What one subscriber holds: an IPv4 address, or the /64 an IPv6 address is in."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
-        return "unknown"
+        return unknown
     return str(ipaddress.ip_network((ip, 64), strict=False).network_address) if ip.version == 6 else str(ip)
 
 
