@@ -180,6 +180,7 @@ def test_a_lost_connection_comes_back_by_itself_and_misses_nothing(new_person: P
     chat = new_person(url=cable.url).visits()
     chat.ask(**SLOW)
     chat.begins()
+    chat.connects()  # The text is in the page before its script runs.
     cable.cut()
     chat.page.context.set_offline(True)
     chat.is_cut_off()
