@@ -71,7 +71,7 @@ def over_time(streams: Sequence[Past], since: datetime, now: datetime) -> Pictur
     ticks = [f"{moment:{shape}}" for moment in (*starts[:: COLUMNS // 4], now)]
     totals = Counter(stream.kind for stream in streams)
     facts = [(kind, str(totals[kind])) for kind in KINDS]
-    return picture("Answers by outcome", f"{len(streams)} answers", counts, labels, KINDS, ticks=ticks, facts=facts)
+    return picture("Answers by outcome", f"{len(streams)} in all", counts, labels, KINDS, ticks=ticks, facts=facts)
 
 
 def spread(title: str, bounds: Sequence[float], counts: Sequence[int], say: Callable[[float], str]) -> Picture:

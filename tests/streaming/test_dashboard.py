@@ -67,7 +67,7 @@ def test_no_more_than_a_sample_of_the_newest_is_looked_at(at_roots: Client, monk
     monkeypatch.setattr(dashboard, "SAMPLE", 10)
     Stream.objects.bulk_create(past("done", age_s=age) for age in range(10, 30))
     response = at_roots.get(PAGE)
-    assert response.context["pictures"][0].summary == "10 answers"
+    assert response.context["pictures"][0].summary == "10 in all"
     assert "the newest 10" in response.content.decode()
 
 
