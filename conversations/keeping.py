@@ -6,12 +6,13 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from conversations import export
-from conversations.access import owned
+from conversations.access import owned, person
 from conversations.forms import SetupForm, TitleForm
 from conversations.models import Conversation
 
@@ -69,3 +70,13 @@ def restore(request: HttpRequest, pk: UUID) -> HttpResponse:
 @require_GET
 def download(request: HttpRequest, pk: UUID, kind: str) -> HttpResponse:
     return export.download(owned(request, pk), kind)
+
+
+@login_required
+@require_GET
+def account(request: HttpRequest) -> FileResponse:
+    """Everything that is stored here of whoever asks."""
+    name = f"chatsite-{timezone.now():%Y-%m-%d}.zip"
+    answer = FileResponse(export.archive(person(request)), as_attachment=True, filename=name)
+    answer["Cache-Control"] = "private, no-store"
+    return answer

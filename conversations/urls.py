@@ -28,6 +28,7 @@ urlpatterns: list[URLPattern] = [
     path("c/<uuid:pk>/share/", sharing.share, name="share"),
     path("c/<uuid:pk>/revoke/", sharing.revoke, name="revoke"),
     path("share/<slug:secret>/", sharing.shared, name="shared"),
+    path("account/export.zip", keeping.account, name="export-account"),
     path("chats/", shelf.chats, name="chats"),
     path("search/", shelf.search, name="search"),
 ]

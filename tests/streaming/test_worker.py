@@ -185,5 +185,5 @@ async def test_a_worker_does_the_chores_that_its_queue_tells_it(conversation: Co
 
     await Conversation.objects.aupdate(deleted_at=timezone.now() - timedelta(days=1))
     async with worker_with(ScriptedProvider(["Hello"])):
-        await tasks.look_after.defer_async(timestamp=0)
+        await tasks.look_after.configure(queue=tasks.UPKEEP).defer_async(timestamp=0)
         await until(sync_to_async(lambda: not Conversation.objects.exists()))
