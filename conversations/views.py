@@ -22,13 +22,13 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from conversations.access import owned, person
 from conversations.api.throttles import LOGINS, VISITORS, wait_s
-from conversations.forms import PasswordForm, PromptForm, SignupForm, focus_on_fault
+from conversations.forms import BranchForm, PasswordForm, PromptForm, SignupForm, focus_on_fault
 from conversations.lockout import BACKEND
 from conversations.models import Conversation, Message, Refused, User
 from conversations.sharing import share_url
 from conversations.shelf import page
 from streaming import engine
-from streaming.models import Stream
+from streaming.models import LIVE, Stream
 
 
 @require_http_methods(["GET", "POST"])
@@ -51,8 +51,11 @@ def conversation(request: HttpRequest, pk: UUID) -> HttpResponse:
     form = PromptForm(request.POST or None)
     if request.method == "POST" and asked(request, form, partial(ask, found, form)):
         return redirect("conversation", pk)
+    sought = BranchForm(request.GET)
+    if sought.is_valid():  # A search leads into whatever branch says it; which one is chosen stays as it is.
+        found.leaf_id = found.tree().leaf_under(sought.cleaned_data["message"])
     turns = [(message, message.describe()) for message in found.turns()]
-    live = any(said["status"] in ("pending", "streaming") for _, said in turns)
+    live = any(said["status"] in LIVE for _, said in turns)
     context = {"conversation": found, "turns": turns, "live": live, "form": form, "mine": True}
     context |= {"share_url": share_url(request, found)}
     return page(request, "conversations/conversation.html", status=form.status, **context)

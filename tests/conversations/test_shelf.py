@@ -112,8 +112,25 @@ def test_a_result_leads_to_the_message_and_marks_the_word(at_alices: Client, ali
     found = said(alice, "Why?", "Because <b>rain</b>drops bend light.")
     page = at_alices.get(reverse("search"), {"q": "rain"}, headers=HTMX).content.decode()
     reply = Message.objects.get(conversation=found, role="assistant")
-    assert f'href="{path("conversation", found)}#message-{reply.pk}"' in page
+    assert f'href="{path("conversation", found)}?message={reply.pk}#message-{reply.pk}"' in page
     assert "Because &lt;b&gt;<mark>rain</mark>&lt;/b&gt;drops" in page
+
+
+def test_a_result_leads_into_a_branch_that_is_not_chosen_and_chooses_nothing(at_alices: Client, alice: User) -> None:
+    found = said(alice, "Why?", "Because of rain.")
+    reply = Message.objects.get(conversation=found, role="assistant")
+    found.regenerate(reply.pk)
+    there = path("conversation", found)
+    for address, version in ((there, "2/2"), (f"{there}?message={reply.pk}", "1/2"), (there, "2/2")):
+        page = at_alices.get(address).content.decode()
+        assert f'branch-number">{version}<' in page
+        assert ("Because of rain." in page) == (version == "1/2")
+
+
+@pytest.mark.parametrize("message", ["", "1", "00000000-0000-0000-0000-000000000000"])
+def test_a_result_that_is_gone_leads_to_its_conversation(at_alices: Client, alice: User, message: str) -> None:
+    there = path("conversation", said(alice, "Why?", "Because of rain."))
+    assert "Because of rain." in at_alices.get(f"{there}?message={message}").content.decode()
 
 
 def test_nobody_finds_what_others_said_or_what_was_deleted(at_alices: Client, alice: User, bob: User) -> None:
