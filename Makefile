@@ -10,7 +10,7 @@ PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3 python
 INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster install test chaos check bench bench-quick lint format lock clean
+.PHONY: help run cluster install test chaos check bench bench-quick rows lint format lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -43,6 +43,9 @@ bench: $(VENV)/.dev ## Measure this project beside its peers and write docs/benc
 
 bench-quick: $(VENV)/.dev ## The few figures that show within a minute what a change does to the speed
 	@$(PY) -m bench quick $(ARGS)
+
+rows: $(VENV)/.dev ## Time the pages with a log of ROWS=10000000 rows (an hour; in var/bench, or where ROWS_DATABASE_URL says)
+	@$(PY) -m bench.rows $(or $(ROWS),10000000)
 
 lint: $(VENV)/.dev ## Everything CI checks except the tests
 	$(VENV)/bin/ruff check

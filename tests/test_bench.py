@@ -9,12 +9,13 @@ from xml.etree import ElementTree
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from bench import stages, svg, tables
+from bench import rows, stages, svg, tables
 from bench.goals import goals
 from bench.load import Load, held, measure
 from bench.processes import Source
 from bench.reader import Client, Figures, Line
 from bench.subjects import Direct
+from streaming.models import Chunk
 
 SECOND = Load(3, 1, seconds=1, kind="http")
 
@@ -82,3 +83,9 @@ def test_a_sample_belongs_to_the_innermost_stage_of_the_main_thread() -> None:
         "thread (7): MainThread;run (asyncio/runners.py:1) 5\nthread (8): journal_0;_worker (thread.py:81) 9\n"
     )
     assert (names, dict(samples)) == ({7: "MainThread", 8: "journal_0"}, {"parse": 3, "loop": 5})
+
+
+@pytest.mark.django_db
+def test_a_load_of_rows_is_made_and_every_page_timed() -> None:
+    assert list(rows.fill(1500))[-1] == Chunk.objects.count() == 2000
+    assert len(dict(rows.timed())) == len(rows.pages()) > 5

@@ -2,8 +2,12 @@
 
 from django.db import migrations, models
 
+from streaming.concurrently import AddIndexConcurrently
+
 
 class Migration(migrations.Migration):
+    # The indexes are made beside a running site.
+    atomic = False
 
     dependencies = [
         ('streaming', '0002_fed'),
@@ -19,11 +23,11 @@ class Migration(migrations.Migration):
             name='model',
             field=models.TextField(blank=True, db_default='', help_text='The one asked, as in the request.'),
         ),
-        migrations.AddIndex(
+        AddIndexConcurrently(
             model_name='stream',
             index=models.Index(fields=['model', '-created_at'], name='stream_model'),
         ),
-        migrations.AddIndex(
+        AddIndexConcurrently(
             model_name='stream',
             index=models.Index(fields=['status', '-created_at'], name='stream_status'),
         ),

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import psycopg
 
 from tests.chaos.rig import Rig
-from tests.servers import Service
+from tests.cluster import LOOK_S
+from tests.servers import START_S, Service
 
 Blow = Callable[[Rig, random.Random], Awaitable[None]]
 
@@ -106,6 +107,17 @@ async def kill_web(rig: Rig, rng: random.Random) -> None:
 async def terminate_web(rig: Rig, rng: random.Random) -> None:
     """SIGTERM a web process; its readers go to the other."""
     rng.choice(rig.cluster.web).signal(signal.SIGTERM)
+
+
+@fault("rolling-restart", 12)
+async def restart_in_turn(rig: Rig, rng: random.Random) -> None:
+    """SIGTERM both workers and both web processes, each once the one before is back and ready: an update."""
+    for process in rig.cluster.processes:
+        old = process.pid
+        process.signal(signal.SIGTERM)
+        async with asyncio.timeout(START_S):
+            while not (process.pid != old and process.alive and await asyncio.to_thread(process.ready)):
+                await asyncio.sleep(LOOK_S)
 
 
 @fault("redis-restart", stops=True)
