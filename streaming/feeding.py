@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
-from streaming import journal
+from streaming import journal, metrics
 from streaming.frames import END, SPOKEN, Row
 from streaming.models import Chunk, Entry, Outcome, Status, Stream
 
@@ -80,6 +80,8 @@ def add(pk: uuid.UUID, lease: uuid.UUID, addition: Addition) -> int:
         Stream.objects.renew([lease], settings.FEED_LEASE_S)
         message = journal.rows_message(stream.topic, pk, addition.after, rows)
         transaction.on_commit(partial(journal.publish, message))
+        if addition.outcome is not None:
+            transaction.on_commit(partial(metrics.ended, stream, addition.outcome, rows[-1].seq))
     return rows[-1].seq if rows else addition.after
 
 

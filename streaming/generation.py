@@ -11,7 +11,6 @@ import random
 from contextlib import aclosing
 
 from django.conf import settings
-from django.utils import timezone
 
 from streaming import metrics
 from streaming.completions import Finish, ProviderError
@@ -58,18 +57,7 @@ class Generation:
                 logger.info("stream was taken over or deleted", extra=about)
                 tell({"status": "lost"})
             else:
-                tell(self._told(outcome))
-
-    def _told(self, outcome: Outcome) -> dict[str, str | int]:
-        """Count and log the end; returns what it was like."""
-        took_s = max((timezone.now() - self.stream.created_at).total_seconds(), 0)
-        metrics.ENDED.labels(outcome.status).inc()
-        metrics.STREAM_S.observe(took_s)
-        how: dict[str, str | int] = {"status": outcome.status, "seq": self.log.seq}
-        if outcome.error:
-            how["error"] = outcome.error["code"]
-        logger.info("stream ended", extra={"stream": str(self.stream.pk), "took_s": round(took_s, 3), **how})
-        return how
+                tell(metrics.ended(self.stream, outcome, self.log.seq))
 
     async def _outcome(self) -> Outcome:
         if self._stopping:

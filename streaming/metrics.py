@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from django.conf import settings
 from django.db import Error
 from django.db.models import Count
+from django.utils import timezone
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from streaming.background import let_go
-from streaming.models import LIVE, Stream
+from streaming.models import LIVE, Outcome, Stream
 
 logger = logging.getLogger(__name__)
 QUICK_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5)
@@ -54,6 +55,18 @@ CATCH_UP_READS = Counter("chatsite_catch_up_reads", "Pages of a log read for rea
 def committed(took_s: float, rows: int) -> None:
     COMMIT_S.observe(took_s)
     COMMIT_ROWS.observe(rows)
+
+
+def ended(stream: Stream, outcome: Outcome, seq: int) -> dict[str, str | int]:
+    """Count and log the end of a stream that this process wrote; returns what it was like."""
+    took_s = max((timezone.now() - stream.created_at).total_seconds(), 0)
+    ENDED.labels(outcome.status).inc()
+    STREAM_S.observe(took_s)
+    how: dict[str, str | int] = {"status": outcome.status, "seq": seq}
+    if outcome.error:
+        how["error"] = outcome.error["code"]
+    logger.info("stream ended", extra={"stream": str(stream.pk), "took_s": round(took_s, 3), **how})
+    return how
 
 
 class InDatabase(Collector):

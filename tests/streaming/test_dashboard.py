@@ -153,6 +153,13 @@ def test_readers_now_are_those_of_all_processes_that_are_alive() -> None:
 
 
 @pytest.mark.django_db
+def test_a_streams_page_tells_its_readers(at_roots: Client, running_stream: Stream) -> None:
+    process(topics={running_stream.topic: 41})
+    html = at_roots.get(f"/admin/streaming/stream/{running_stream.pk}/change/").content.decode()
+    assert re.search(r"Readers now:.*?<div class=\"readonly\">41</div>", html, re.DOTALL)
+
+
+@pytest.mark.django_db
 def test_a_process_that_fell_silent_is_forgotten_by_the_next_report() -> None:
     dead = process("dead")
     Process.objects.filter(pk=dead.pk).update(seen_at=Now() - timedelta(minutes=1))

@@ -16,9 +16,9 @@ from prometheus_client import REGISTRY, generate_latest
 from pytest_django import Settings
 
 from conversations.models import Message
-from streaming import hub, metrics
+from streaming import feeding, hub, metrics
 from streaming.journal import broadcast
-from streaming.models import Stream
+from streaming.models import Outcome, Stream
 from streaming.reader import Reader
 from tests.conftest import add, ended, engine_with, new_stream, stream_of
 from tests.processes import free_port
@@ -61,6 +61,13 @@ async def test_every_commit_tells_its_time_its_rows_and_the_longest_wait(reply: 
     commits = risen()
     assert commits[0] == commits[1] == commits[2] >= 1
     assert rows() == [stream.seq]
+
+
+def test_the_end_of_an_answer_that_a_program_writes_is_counted(running_stream: Stream) -> None:
+    before = value("chatsite_streams_ended_total", status="done")
+    assert running_stream.lease is not None
+    feeding.add(running_stream.pk, running_stream.lease, feeding.Addition(2, outcome=Outcome("done")))
+    assert value("chatsite_streams_ended_total", status="done") == before + 1
 
 
 async def test_a_failed_attempt_is_counted_by_its_reason(reply: Message, settings: Settings) -> None:
