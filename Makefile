@@ -52,6 +52,8 @@ lint: $(VENV)/.dev ## Everything CI checks except the tests
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/bandit --quiet --severity-level medium -c pyproject.toml -r chatsite conversations streaming
+	$(PY) -m tests.audit
 	$(PY) manage.py makemigrations --check --dry-run
 	$(PY) manage.py check
 

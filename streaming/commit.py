@@ -28,7 +28,8 @@ def _insert(model: type[models.Model], names: tuple[str, ...]) -> tuple[str, str
     quote = connection.ops.quote_name
     columns = ", ".join(quote(str(field.column)) for field in fields)
     places = ", ".join(["%s"] * len(fields))
-    return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ", f"({places})", fields
+    # Of the model's own names; values are parameters.
+    return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ", f"({places})", fields  # nosec B608
 
 
 def locked_leases(model: type[models.Model], streams: Sequence[uuid.UUID]) -> dict[Any, Any]:
@@ -38,7 +39,7 @@ def locked_leases(model: type[models.Model], streams: Sequence[uuid.UUID]) -> di
     lock = f" {connection.ops.for_update_sql()}" if connection.features.has_select_for_update else ""
     places = ", ".join(["%s"] * len(streams))
     # In the order of their ids, so that two processes which lock the same rows do not wait for each other.
-    sql = f"SELECT id, lease FROM {quote(model._meta.db_table)} WHERE id IN ({places}) ORDER BY id{lock}"
+    sql = f"SELECT id, lease FROM {quote(model._meta.db_table)} WHERE id IN ({places}) ORDER BY id{lock}"  # nosec B608
     with connection.cursor() as cursor:
         cursor.execute(sql, [adapt(stream) for stream in streams])
         return dict(cursor.fetchall())

@@ -67,7 +67,8 @@ class OpenAIProvider:
             base_url=base_url,
             max_retries=0,
             timeout=timeout,
-            http_client=openai.DefaultAioHttpClient(timeout=timeout, limits=limits),
+            # The address is the site's choice; the server behind it does not get to choose another.
+            http_client=openai.DefaultAioHttpClient(timeout=timeout, limits=limits, follow_redirects=False),
         )
 
     async def stream(self, request: dict[str, Any]) -> AsyncGenerator[Delta | Finish, None]:
