@@ -187,3 +187,12 @@ async def test_a_worker_does_the_chores_that_its_queue_tells_it(conversation: Co
     async with worker_with(ScriptedProvider(["Hello"])):
         await tasks.look_after.configure(queue=tasks.UPKEEP).defer_async(timestamp=0)
         await until(sync_to_async(lambda: not Conversation.objects.exists()))
+
+
+async def test_a_job_whose_conversation_was_deleted_ends_and_is_gone(reply: Message) -> None:
+    await sync_to_async(reply.conversation.remove)()
+    assert str(reply.stream_id) in await sync_to_async(jobs)()
+    provider = ScriptedProvider(["Hello"])
+    async with worker_with(provider):
+        await until(sync_to_async(lambda: str(reply.stream_id) not in jobs()))
+    assert provider.asked == []
