@@ -70,15 +70,17 @@ def test_it_is_played_with_the_timing_it_had(recorded: Stream, bob: User) -> Non
     assert sum(waits) == pytest.approx(14 / 4, abs=0.01) and max(waits) <= 1
 
 
-def test_a_replay_that_is_stopped_ends(recorded: Stream, bob: User) -> None:
-    stream = fed(bob)
+def test_a_replay_that_is_stopped_ends_within_a_second(recorded: Stream, bob: User) -> None:
+    stream, waits = fed(bob), list[float]()
 
     def stop_it(wait_s: float) -> None:
+        waits.append(wait_s)
         if Chunk.objects.filter(stream=stream).count() == 2:
             Stream.objects.filter(pk=stream.pk).request_stop()
 
     assert not play(stream, read(lines(recorded)), sleep=stop_it)
     assert Chunk.objects.filter(stream=stream).count() == 2
+    assert sum(waits) == pytest.approx(2 + 2 + 1, abs=0.01)
 
 
 def test_a_recording_of_a_running_stream_ends_as_interrupted(running_stream: Stream, bob: User) -> None:
