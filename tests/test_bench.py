@@ -86,6 +86,8 @@ def test_a_sample_belongs_to_the_innermost_stage_of_the_main_thread() -> None:
 
 
 @pytest.mark.django_db
-def test_a_load_of_rows_is_made_and_every_page_timed() -> None:
-    assert list(rows.fill(1500))[-1] == Chunk.objects.count() == 2000
+def test_a_load_of_rows_is_made_and_every_page_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "ANSWER_ROWS", 20)
+    monkeypatch.setattr(rows, "TIMES", 1)
+    assert list(rows.fill(150))[-1] == Chunk.objects.count() == 200
     assert len(dict(rows.timed())) == len(rows.pages()) > 5
