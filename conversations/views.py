@@ -52,11 +52,13 @@ def conversation(request: HttpRequest, pk: UUID) -> HttpResponse:
     if request.method == "POST" and asked(request, form, partial(ask, found, form)):
         return redirect("conversation", pk)
     sought = BranchForm(request.GET)
+    newest = None
     if sought.is_valid():  # A search leads into whatever branch says it; which one is chosen stays as it is.
         found.leaf_id = found.tree().leaf_under(sought.cleaned_data["message"])
+        newest = Stream.objects.filter(topic=found.topic).order_by("pk").values_list("pk", flat=True).last()
     turns = [(message, message.describe()) for message in found.turns()]
     live = any(said["status"] in LIVE for _, said in turns)
-    context = {"conversation": found, "turns": turns, "live": live, "form": form, "mine": True}
+    context = {"conversation": found, "turns": turns, "live": live, "form": form, "mine": True, "newest": newest}
     context |= {"share_url": share_url(request, found)}
     return page(request, "conversations/conversation.html", status=form.status, **context)
 

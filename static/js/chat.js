@@ -24,6 +24,7 @@ const thread = new Thread(`/ws/conversations/${id}/`, {
     if (stopping) thread.connection.send({ type: "stop", stream: stopping });
   },
   turn({ prompt, reply }) {
+    forgetHit();
     if ([prompt.key, reply.key].includes(asked?.key)) settle();
   },
   ended(reply) {
@@ -100,6 +101,9 @@ async function post(form, button) {
   return answer.ok ? answer.text() : Promise.reject(answer);
 }
 
+// A search may have led into a branch (`?message=`): a reload shows it again until there is another to be shown.
+const forgetHit = () => history.replaceState(null, "", location.pathname);
+
 // It may be changed elsewhere.
 function title() {
   return `${$("#conversation-title").textContent} · Chatsite`;
@@ -159,6 +163,7 @@ const submits = {
     if (asked || thread.live) return composer.say(BUSY);
     const label = button.getAttribute("aria-label");
     return post($("#choose-form"), button).then((page) => {
+      forgetHit();
       thread.show(page);
       const branches = document.getElementById(`message-${button.value}`)?.querySelector(".branches");
       branches?.querySelector(`[aria-label="${label}"]`).focus();
@@ -183,7 +188,7 @@ document.addEventListener("visibilitychange", () => {
   if (!document.hidden && document.title.startsWith("✓")) document.title = title();
 });
 
-document.addEventListener("titled", showLive);
+document.addEventListener("htmx:oobAfterSwap", showLive); // A title that was changed elsewhere comes with the list.
 
 list.addEventListener("click", ({ target }) => {
   const message = target.closest("[data-action=edit]")?.closest(".message");

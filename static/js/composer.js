@@ -62,10 +62,6 @@ export class Composer {
   }
 
   say(problem) {
-    this.problem.replaceChildren();
-    if (!problem) return;
-    const line = document.createElement("p");
-    line.textContent = problem;
-    this.problem.append(line);
+    this.problem.textContent = problem;
   }
 }

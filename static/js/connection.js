@@ -86,9 +86,9 @@ export class Connection {
 
   // Somebody looks at the page again: no reason to wait any longer.
   wake() {
-    if (document.hidden || this.final) return;
-    if (!this.socket) this.connect();
-    else this.checkSilence();
+    if (document.hidden) return;
+    if (this.socket) this.checkSilence();
+    else this.connect();
   }
 
   // No frame while an answer is being written: the socket may be dead without anybody having said so.

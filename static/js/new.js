@@ -10,10 +10,3 @@ for (const button of document.querySelectorAll("[data-example]")) {
     composer.focus();
   });
 }
-
-let sent = false;
-composer.form.addEventListener("submit", (event) => {
-  if (event.defaultPrevented || sent) return event.preventDefault();
-  sent = true;
-});
-addEventListener("pageshow", () => (sent = false));

@@ -45,11 +45,6 @@ document.addEventListener("visibilitychange", refresh);
 document.addEventListener("turned", refresh); // A turn began or ended here.
 addEventListener("pageshow", (event) => event.persisted && refresh());
 
-// A title that was changed elsewhere comes with the list.
-document.addEventListener("htmx:oobAfterSwap", ({ detail: { target } }) => {
-  if (target.id === "conversation-title") document.dispatchEvent(new Event("titled"));
-});
-
 document.addEventListener("click", ({ target }) => {
   const field = document.getElementById(target.dataset?.copy);
   if (!field) return;
@@ -72,19 +67,13 @@ search?.form.parentElement.addEventListener("keydown", (event) => {
   const at = links.indexOf(event.target);
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
   if (at >= 0 && step && links[at + step]) links[at + step].focus();
-  else if (event.key === "Escape" && search.value) clear();
-  else return;
+  else if (event.key === "Escape" && search.value) {
+    search.value = "";
+    search.dispatchEvent(new Event("search"));
+    search.focus();
+  } else return;
   event.preventDefault();
   event.stopPropagation();
 });
-
-// A hit in the chat that is open already only changes the fragment: what lies over the page must make way.
-addEventListener("hashchange", () => document.getElementById("sidebar")?.matches(":popover-open") && document.getElementById("sidebar").hidePopover());
-
-function clear() {
-  search.value = "";
-  search.dispatchEvent(new Event("search"));
-  search.focus();
-}
 
 document.querySelector("form[data-log-out]")?.addEventListener("submit", forgetAll);

@@ -18,6 +18,7 @@ export function patch(body, { keep, within, html }) {
 
 // Make the children of `old`, from one on, those of `fresh`.
 function morph(old, fresh, from = 0) {
+  const length = from + fresh.childNodes.length;
   let node = old.childNodes[from];
   for (const next of [...fresh.childNodes]) {
     const after = node?.nextSibling;
@@ -27,11 +28,7 @@ function morph(old, fresh, from = 0) {
     else node.replaceWith(next);
     node = after;
   }
-  while (node) {
-    const after = node.nextSibling;
-    node.remove();
-    node = after;
-  }
+  while (old.childNodes.length > length) old.lastChild.remove();
 }
 
 // Text that only grows keeps the selection in it.

@@ -4,14 +4,30 @@
 import { apply, begin, isLive, noteOf } from "./log.js";
 import { patch } from "./patch.js";
 
-const clone = (id) => document.getElementById(id).content.cloneNode(true);
 const ROW_BYTES = 100;
+const clone = (id) => document.getElementById(id).content.cloneNode(true);
 
-export function promptElement({ id, text, key }) {
-  const element = clone("prompt-template").querySelector("li");
+// A new message, and the ways to the others in its place (_branches.html).
+function messageElement(template, { id, branches = [id] }) {
+  const element = clone(template).querySelector("li");
+  const at = branches.indexOf(id);
   element.id = `message-${id}`;
-  element.dataset.key = key ?? "";
-  element.querySelector(".body").textContent = text;
+  for (const button of element.querySelectorAll("[name=message]")) button.value = id;
+  for (const group of element.querySelectorAll(".branches")) {
+    group.hidden = branches.length === 1;
+    group.querySelector(".branch-number").textContent = `${at + 1}/${branches.length}`;
+    for (const [n, button] of group.querySelectorAll("button").entries()) {
+      button.value = branches[at + (n ? 1 : -1)] ?? "";
+      button.disabled = !button.value;
+    }
+  }
+  return element;
+}
+
+export function promptElement(prompt) {
+  const element = messageElement("prompt-template", prompt);
+  element.dataset.key = prompt.key ?? "";
+  element.querySelector(".body").textContent = prompt.text;
   return element;
 }
 
@@ -26,17 +42,16 @@ export class Reply {
     this.note = element.querySelector(".note");
     this.unacked = 0;
     this.attempt = 1;
-    this.rendered();
+    this.frames = [];
   }
 
   // A new reply of a `turn` frame. Its rows follow from the first, whatever has become of it meanwhile.
-  static of({ id, stream, status }) {
-    const element = clone("reply-template").querySelector("li");
-    const state = begin({ stream, status });
-    element.id = `message-${id}`;
-    Object.assign(element.dataset, { stream, seq: 0, status: state.status });
+  static of(said) {
+    const element = messageElement("reply-template", said);
+    const { status } = begin({ status: said.status });
+    Object.assign(element.dataset, { stream: said.stream, seq: 0, status });
     const reply = new Reply(element);
-    reply.setNote(state.status);
+    reply.setNote(status);
     return reply;
   }
 
@@ -49,52 +64,40 @@ export class Reply {
     return [...this.body.children].map((block) => block.textContent).join("\n");
   }
 
-  rendered() {
-    this.patches = [];
-    this.thoughts = [];
-    this.discard = false;
-    this.latest = null;
-  }
-
   // Take a frame in; `render` shows all that was taken since.
   take(frame) {
-    const seq = this.state.seq;
-    const change = apply(this.state, frame);
-    if (!change) return;
-    this.unacked += (change.text ?? change.html?.html ?? "").length + ROW_BYTES * Math.max(0, this.state.seq - seq);
-    if (change.html) this.patches.push(change.html);
-    if (change.say === "reasoning") this.thoughts.push(change.text);
-    this.attempt = (change.restart ?? change.retry)?.attempt ?? this.attempt;
-    if (change.restart) {
-      this.rendered();
-      this.discard = true;
-    }
-    // Progress says nothing about a retry that is being waited for.
-    const waiting = change.progress && (this.latest?.retry || this.note.dataset.state === "retry");
-    if (!waiting) this.latest = change;
+    const { seq } = this.state;
+    if (!apply(this.state, frame)) return;
+    this.unacked += (frame.text ?? frame.html ?? "").length + ROW_BYTES * (this.state.seq - seq);
+    this.frames.push(frame);
   }
 
   render() {
-    if (this.discard) this.body.replaceChildren();
-    if (this.discard) this.reasoning.replaceChildren();
-    for (const frame of this.patches) patch(this.body, frame);
-    const thoughts = this.thoughts.join("");
-    if (thoughts) this.reasoning.append(thoughts);
+    for (const frame of this.frames) this.show(frame);
+    this.frames = [];
     this.details.hidden = !this.reasoning.firstChild;
     Object.assign(this.element.dataset, { seq: this.state.seq, status: this.state.status });
-    this.renderNote(this.latest ?? {});
-    this.rendered();
   }
 
-  renderNote({ end, retry, restart, progress, say, html }) {
-    if (end) this.finish(end);
-    else if (retry) this.setNote("retry", { ...retry, wait: Math.ceil(retry.wait_s), detail: retry.reason });
-    else if (say || html || restart || progress) {
-      // The pace that was told is not that of a new attempt.
-      if (this.discard || this.note.dataset.state !== "streaming") this.setNote("streaming");
-      if (this.attempt > 1) this.fill({ again: `Attempt ${this.attempt}` });
-      if (progress) this.fill({ progress: pace(progress) });
-    }
+  show(frame) {
+    const { type } = frame;
+    this.attempt = frame.attempt ?? this.attempt;
+    if (type === "html") patch(this.body, frame);
+    if (type === "delta" && frame.kind === "reasoning") this.reasoning.append(frame.text);
+    if (type === "restart") for (const place of [this.body, this.reasoning]) place.replaceChildren();
+    if (type === "end") this.finish(frame);
+    else if (type === "retry") this.setNote("retry", { ...frame, wait: Math.ceil(frame.wait_s), detail: frame.reason });
+    // Progress says nothing about a retry that is being waited for.
+    else if (type !== "progress" || this.note.dataset.state !== "retry") this.showPace(frame);
+  }
+
+  // The pace that was told is not that of a new attempt.
+  showPace({ type, elapsed_ms, chars_per_s }) {
+    if (type === "restart" || this.note.dataset.state !== "streaming") this.setNote("streaming");
+    if (this.attempt > 1) this.fill({ again: `Attempt ${this.attempt}` });
+    if (type !== "progress") return;
+    const pace = chars_per_s ? ` · ${Math.round(chars_per_s)} characters/s` : "";
+    this.fill({ progress: `${Math.round(elapsed_ms / 1000)} s${pace}` });
   }
 
   // From here on nothing tells this reply from one of a fresh page: not even how its text is cut into nodes.
@@ -112,13 +115,7 @@ export class Reply {
 
   fill(values) {
     for (const place of this.note.querySelectorAll("[data-fill]")) {
-      const value = values[place.dataset.fill];
-      if (value !== undefined && value !== null) place.textContent = value;
+      if (place.dataset.fill in values) place.textContent = values[place.dataset.fill];
     }
   }
 }
-
-export const pace = ({ elapsed_ms, chars_per_s }) =>
-  [`${Math.round(elapsed_ms / 1000)} s`, chars_per_s ? `${Math.round(chars_per_s)} characters/s` : ""]
-    .filter(Boolean)
-    .join(" · ");

@@ -1,7 +1,6 @@
 // What is said in a conversation, kept up to date: frames in, replies on the page. The server rendered what was said; this
 // goes on from there, after each reply's data-seq. For whoever may only read, it is all there is.
 
-import { place } from "./branches.js";
 import { Connection } from "./connection.js";
 import { promptElement, Reply } from "./reply.js";
 import { Follow } from "./scroll.js";
@@ -11,9 +10,7 @@ const ACK_BYTES = 64_000;
 const LABELS = { connecting: "Connecting…", waiting: "Reconnecting…", open: "Live", "signed-out": "Signed out", gone: "Gone" };
 const $ = (selector) => document.querySelector(selector);
 
-export function announce(text) {
-  $("#announcer").textContent = text;
-}
+export const announce = (text) => ($("#announcer").textContent = text);
 
 export class Thread {
   // `on` may have opened(), turn(frame), ended(reply), refused(frame) and painted().
@@ -25,7 +22,8 @@ export class Thread {
     this.painting = 0;
     this.paused = false;
     this.collect();
-    this.newest = [...this.replies.keys()].at(-1) ?? null;
+    // The turns after this one are news; on a page that a search led to, it may be in another branch.
+    this.newest = this.list.dataset.newest ?? [...this.replies.keys()].at(-1) ?? null;
     this.connection = new Connection(`${location.origin.replace(/^http/, "ws")}${path}?render=html`, {
       opened: () => this.attach(),
       frame: (frame) => this.queue.push(frame) && this.schedule(),
@@ -137,12 +135,7 @@ export class Thread {
     if (last) this.list.append("\n");
     const added = Reply.of(reply);
     this.replies.set(stream, added);
-    place(added.element, reply);
-    if (!asked) {
-      const question = promptElement(prompt);
-      place(question, prompt);
-      this.list.append(question, "\n");
-    }
+    if (!asked) this.list.append(promptElement(prompt), "\n");
     this.list.append(added.element, "\n");
     announce("An answer begins.");
     document.dispatchEvent(new Event("turned"));

@@ -16,9 +16,9 @@ FOLLOW = """async ({seq, status, frames}) => {
   const state = begin({ stream: "s", seq, status });
   const said = { text: "", reasoning: "" };
   for (const frame of frames) {
-    const change = apply(state, frame);
-    if (change?.restart) said.text = said.reasoning = "";
-    if (change?.say) said[change.say] += change.text;
+    if (!apply(state, frame)) continue;
+    if (frame.type === "restart") said.text = said.reasoning = "";
+    if (frame.type === "delta") said[frame.kind] += frame.text;
   }
   return { ...state, ...said };
 }"""

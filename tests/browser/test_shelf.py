@@ -267,6 +267,22 @@ def test_a_result_opens_at_the_message_that_was_found(new_person: People) -> Non
     expect(chat.page.get_by_role("button", name="Jump to latest")).to_be_visible()
 
 
+def test_a_result_in_another_branch_shows_it_until_one_is_chosen(new_person: People) -> None:
+    chat = asked(new_person())
+    first = (chat.replies.last.get_attribute("id") or "").removeprefix("message-")
+    chat.replies.last.hover()
+    chat.replies.last.get_by_role("button", name="Try again").click()
+    number = chat.replies.last.locator(".branch-number")
+    expect(number).to_have_text("2/2")
+    chat.ends()
+    chat.page.goto(f"{chat.path}?message={first}#message-{first}")
+    expect(number).to_have_text("1/2")
+    chat.connects()
+    chat.replies.last.get_by_role("button", name="Later version").click()
+    expect(number).to_have_text("2/2")
+    chat.looks_fresh()
+
+
 @WINDOWS
 def test_a_result_in_the_open_chat_moves_its_messages_and_nothing_else(
     new_person: People, window: dict[str, Any]
