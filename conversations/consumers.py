@@ -187,8 +187,8 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         async with self.turning:
             if stream in self.turns:
                 return
-            self.turns.add(stream)
             turn = await get_hub().database().run(self.conversation.turn, stream)
+            self.turns.add(stream)
             if turn is not None:
                 await self._send(turn)
 

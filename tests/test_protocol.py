@@ -21,6 +21,7 @@ from asgiref.sync import sync_to_async
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
 from django.core.cache import cache
+from django.db import OperationalError
 from django.test import AsyncClient, override_settings
 from drf_spectacular.generators import SchemaGenerator
 
@@ -303,6 +304,26 @@ async def test_no_row_overtakes_the_turn_of_its_stream(
         await socket.say({"type": "attach"}, ask(0))
         heard = await socket.until("end")
     assert [frame["type"] for frame in heard if frame["type"] != "progress"] == ["turn", "delta", "end"]
+
+
+async def test_a_turn_that_could_not_be_read_is_announced_when_it_is_asked_for_again(
+    conversation: Conversation, alices_token: str, hub_stopped: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn, failures = Conversation.turn, [OperationalError("away")]
+
+    def failing_once(self: Conversation, stream: str) -> Any:
+        if failures:
+            raise failures.pop()
+        return turn(self, stream)
+
+    monkeypatch.setattr(Conversation, "turn", failing_once)
+    # The asker announces the stream, not the forwarder.
+    monkeypatch.setattr(Reader, "follow_new", lambda self, stream: False)
+    async with connected(conversation, alices_token) as socket:
+        await socket.say({"type": "attach"}, ask(0))
+        await socket.until("error", code="unavailable", key=KEYS[0])
+        await socket.say(ask(0))
+        assert (await socket.until("turn"))[-1]["prompt"]["key"] == KEYS[0]
 
 
 @pytest.mark.parametrize(("what", "code"), [("token", consumers.FORBIDDEN), ("conversation", consumers.NOT_FOUND)])
