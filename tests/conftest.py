@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker(other)])
     items[:] = [item for item in items if not item.get_closest_marker(other)]
     for item in items:
-        # In two processes (make test) a file's tests share its sites, and two browsers are too much for two cores.
+        # In several processes (make test) a file's tests share its sites, and two browsers are too much for two cores.
         item.add_marker(pytest.mark.xdist_group("browser" if "browser" in item.path.parts else item.path.name))
         mark = item.get_closest_marker("django_db")
         if mark and inspect.iscoroutinefunction(getattr(item, "obj", None)) and not mark.kwargs.get("transaction"):
