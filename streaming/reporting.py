@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 from django.db.models.functions import Now
@@ -97,6 +97,9 @@ def leave(name: str) -> None:
     Process.objects.filter(name=name).delete()
 
 
-def readers_now(topic: str) -> int:
-    """How many readers a topic has in all processes, as they said a few seconds ago."""
-    return sum(figures["topics"].get(topic, 0) for figures in Process.objects.alive().values_list("figures", flat=True))
+def readers() -> Counter[str]:
+    """How many readers each topic has in all processes, as they said a few seconds ago."""
+    count: Counter[str] = Counter()
+    for figures in Process.objects.alive().values_list("figures", flat=True):
+        count.update(figures["topics"])
+    return count

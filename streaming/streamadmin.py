@@ -13,8 +13,8 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.db.models import Case, F, QuerySet, When
 from django.db.models.functions import Length
 from django.http import Http404, HttpRequest, HttpResponse
@@ -28,7 +28,7 @@ from streaming import engine, masking, recording
 from streaming.admin import NOTHING, SHOWN_CHARS, ReadOnlyAdmin, is_list, may_see_text, show
 from streaming.models import LIVE, Chunk, Stream, last_seq
 from streaming.rendering import render
-from streaming.reporting import readers_now
+from streaming.reporting import readers
 from streaming.timeline import timeline
 from streaming.unfinished import render_live
 
@@ -75,11 +75,21 @@ class AgeFilter(admin.SimpleListFilter):
         return queryset.filter(created_at__gte=timezone.now() - timedelta(seconds=self.spans[str(self.value())][1]))
 
 
+class Streams(ChangeList):
+    """One page of the list, told once how many read what."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        count = readers()
+        for stream in self.result_list:
+            stream.readers_now = count[stream.topic]
+
+
 class StreamAdmin(ReadOnlyAdmin):
     """Needs a subclass that says whose the streams are: nothing here knows."""
 
     list_display: Any = ("short_id", "state", "model", "age", "first_text", "duration", "speed", "rows")
-    list_display += ("attempt", "worker")
+    list_display += ("readers", "attempt", "worker")
     list_filter: ClassVar[Any] = ("status", ModelFilter, AgeFilter)
     ordering = ("-created_at",)
     sortable_by = ("age",)
@@ -91,6 +101,9 @@ class StreamAdmin(ReadOnlyAdmin):
         ("Times", {"classes": ("collapse",), "fields": (("queue_time", "first_text", "duration", "speed"), TIMES)}),
         ("Counts and names", {"classes": ("collapse",), "fields": (("seq", "size"), "usage_counts", "id", "topic")}),
     )
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return Streams
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Stream]:
         streams: QuerySet[Stream] = super().get_queryset(request).annotate(chars=Length("text"))
@@ -124,8 +137,7 @@ class StreamAdmin(ReadOnlyAdmin):
     @admin.action(description="Stop the selected streams", permissions=["stop"])
     def stop(self, request: HttpRequest, queryset: QuerySet[Stream]) -> None:
         chosen = Stream.objects.filter(pk__in=queryset.order_by().values("pk"))
-        stopped = chosen.request_stop()
-        transaction.on_commit(engine.wake)
+        stopped = engine.stop(chosen)
         said = f"Asked to stop: {stopped}. Ended or asked before: {chosen.count() - stopped}."
         self.message_user(request, said, messages.SUCCESS if stopped else messages.WARNING)
 
@@ -244,9 +256,9 @@ class StreamAdmin(ReadOnlyAdmin):
         """What it costs: the rows that its log has, or had before it was compacted."""
         return int(getattr(stream, "last", None) or 0)
 
-    @admin.display(description="readers now")
+    @admin.display(description="readers")
     def readers(self, stream: Stream) -> int:
-        return readers_now(stream.topic)
+        return stream.readers_now if hasattr(stream, "readers_now") else readers()[stream.topic]
 
     @admin.display(description="error")
     def failure(self, stream: Stream) -> str:

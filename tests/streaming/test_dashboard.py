@@ -16,7 +16,7 @@ from conversations.models import Message, User
 from streaming import dashboard, metrics, reporting
 from streaming.models import Process, Stream
 from streaming.pictures import bound, percentile, picture, time_text
-from streaming.reporting import Reporter, readers_now
+from streaming.reporting import Reporter, readers
 from tests.conftest import ended, engine_with, stream_of, until
 from tests.scripted import ScriptedProvider
 
@@ -149,14 +149,15 @@ def test_readers_now_are_those_of_all_processes_that_are_alive() -> None:
     process("host:2", topics={"t": 2, "u": 1})
     dead = process("dead")
     Process.objects.filter(pk=dead.pk).update(seen_at=Now() - timedelta(minutes=1))
-    assert (readers_now("t"), readers_now("u"), readers_now("v")) == (7, 1, 0)
+    assert readers() == {"t": 7, "u": 1}
 
 
 @pytest.mark.django_db
-def test_a_streams_page_tells_its_readers(at_roots: Client, running_stream: Stream) -> None:
+def test_a_streams_page_and_the_list_tell_its_readers(at_roots: Client, running_stream: Stream) -> None:
     process(topics={running_stream.topic: 41})
-    html = at_roots.get(f"/admin/streaming/stream/{running_stream.pk}/change/").content.decode()
-    assert re.search(r"Readers now:.*?<div class=\"readonly\">41</div>", html, re.DOTALL)
+    page = at_roots.get(f"/admin/streaming/stream/{running_stream.pk}/change/").content.decode()
+    assert re.search(r"Readers:.*?<div class=\"readonly\">41</div>", page, re.DOTALL)
+    assert 'class="field-readers">41<' in at_roots.get("/admin/streaming/stream/").content.decode()
 
 
 @pytest.mark.django_db
