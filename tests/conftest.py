@@ -7,7 +7,7 @@ import inspect
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_django
@@ -15,6 +15,7 @@ from asgiref.sync import SyncToAsync, sync_to_async
 from channels.layers import BaseChannelLayer, channel_layers, get_channel_layer
 from django.db import connections
 from django.test import override_settings
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from conversations.models import Conversation, Message, Token, User
 from streaming.engine import Engine
@@ -30,6 +31,19 @@ if TYPE_CHECKING:
 DEADLINE_S = 10.0
 
 
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # Its package has no types.
+    """What one of several processes (make test) runs at a time: a file, whose tests share their sites, or all browser
+    tests, because two browsers are too much for two cores."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "browser" if file.startswith("tests/browser/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is about the other column; refuse async tests in a transaction.
 
@@ -39,8 +53,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker(other)])
     items[:] = [item for item in items if not item.get_closest_marker(other)]
     for item in items:
-        # In several processes (make test) a file's tests share its sites, and two browsers are too much for two cores.
-        item.add_marker(pytest.mark.xdist_group("browser" if "browser" in item.path.parts else item.path.name))
         mark = item.get_closest_marker("django_db")
         if mark and inspect.iscoroutinefunction(getattr(item, "obj", None)) and not mark.kwargs.get("transaction"):
             raise pytest.UsageError(f"{item.nodeid}: an async test needs django_db(transaction=True)")

