@@ -93,9 +93,8 @@ def test_a_page_that_nobody_sees_does_not_ask(new_person: People) -> None:
     chat.page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
     chat.page.evaluate("document.getElementById('chats').dispatchEvent(new Event('refresh'))")
     chat.page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
-    with chat.page.expect_response(lambda response: "/chats/" in response.url) as answer:
+    with chat.page.expect_response(lambda response: "/chats/" in response.url):
         pass
-    assert answer.value.status == 204
     assert len([url for url in requests if "/chats/" in url]) == 1
 
 

@@ -36,7 +36,8 @@ def execute(statement: str) -> list[tuple[Any, ...]]:
 
 def jobs() -> list[str]:
     """The streams that jobs wait for."""
-    return [pk for (pk,) in execute("SELECT args->>'stream' FROM procrastinate_jobs WHERE status = 'todo'")]
+    wanted = "status = 'todo' AND task_name = 'streaming.generate'"
+    return [pk for (pk,) in execute(f"SELECT args->>'stream' FROM procrastinate_jobs WHERE {wanted}")]
 
 
 def test_a_prompt_and_its_job_are_stored_together_or_not_at_all(conversation: Conversation) -> None:
