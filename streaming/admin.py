@@ -102,11 +102,13 @@ class ChunkAdmin(ReadOnlyAdmin):
     list_display = ("seq", "kind", "said", "characters", "created_at", "of_stream")
     list_filter = (KindFilter,)
     list_display_links = ("seq",)
+    # By "stream" would be by when it began, which no index of the rows knows.
+    ordering = ("stream_id", "seq")
     sortable_by = ()
     fields = ("of_stream", "seq", "kind", "created_at", "whole")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Chunk]:
-        rows: QuerySet[Chunk] = super().get_queryset(request).order_by("stream", "seq")
+        rows: QuerySet[Chunk] = super().get_queryset(request)
         return rows.annotate(personal=Value(may_see_text(request), output_field=BooleanField()))
 
     @admin.display(description="content")
