@@ -30,7 +30,7 @@ test: $(VENV)/.dev ## Run every test on SQLite, then on PostgreSQL and Redis (CO
 	@chrome="$$($(PY) -m tests.browsers)" || exit 1; status=0; \
 	for column in $(COLUMN); do \
 		echo "Column: $$column"; \
-		COLUMN=$$column CHROME="$$chrome" $(PY) -m pytest -n 3 --no-loadscope-reorder $(ARGS) || status=1; \
+		COLUMN=$$column CHROME="$$chrome" $(PY) -m pytest -n 2 --no-loadscope-reorder $(ARGS) || status=1; \
 	done; exit $$status
 
 chaos: $(VENV)/.dev ## Break everything at random and check the promises (RUNS=500 SEED= FAULT= SITES=2 MINUTES=90)

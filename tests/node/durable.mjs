@@ -15,6 +15,7 @@ while (!closed) {
   await new Promise((done, failed) => {
     response.closed.then(done, (error) => (hanging.signal.aborted ? done() : failed(error)));
     response.subscribeJson((batch) => {
+      if (hanging.signal.aborted) return; // What had come when it was hung up is still handed out.
       messages.push(...batch.items);
       offset = batch.offset;
       closed = batch.streamClosed;

@@ -60,7 +60,7 @@ def seqs(messages: list[dict[str, Any]]) -> list[int]:
 
 @pytest.mark.parametrize("live", ["sse", "long-poll"])
 async def test_the_python_client_resumes_where_it_was_cut_off(live: Any, client: Client) -> None:
-    wanted = {"words": 60, "delay_s": 0.02, "first_delay_s": 0.5}
+    wanted = {"words": 120, "delay_s": 0.02, "first_delay_s": 0.5}
     stream = await asyncio.to_thread(client.ask, client.new_conversation(), directive(**wanted))
     url = f"{client.site.url}/durable/streams/{stream}"
     messages: list[dict[str, Any]] = []
@@ -79,7 +79,7 @@ async def test_the_python_client_resumes_where_it_was_cut_off(live: Any, client:
 
 
 def test_the_javascript_client_resumes_where_it_was_cut_off(client: Client) -> None:
-    wanted = {"words": 60, "delay_s": 0.02, "first_delay_s": 0.5}
+    wanted = {"words": 120, "delay_s": 0.02, "first_delay_s": 0.5}
     for live in ("sse", "long-poll"):
         stream = client.ask(client.new_conversation(), directive(**wanted))
         given = {"url": f"{client.site.url}/durable/streams/{stream}", "token": client.token, "live": live}
