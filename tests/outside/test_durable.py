@@ -74,7 +74,7 @@ async def test_the_python_client_resumes_where_it_was_cut_off(live: Any, client:
                 if messages and (len(messages) // 10 > cuts or messages[-1]["kind"] == "end"):
                     cuts = len(messages) // 10
                     break
-    assert cuts >= 3 and seqs(messages) == list(range(1, len(messages) + 1))
+    assert cuts >= 2 and seqs(messages) == list(range(1, len(messages) + 1))
     assert texts(messages) == expected_text(wanted)
 
 
@@ -84,7 +84,7 @@ def test_the_javascript_client_resumes_where_it_was_cut_off(client: Client) -> N
         stream = client.ask(client.new_conversation(), directive(**wanted))
         given = {"url": f"{client.site.url}/durable/streams/{stream}", "token": client.token, "live": live}
         came = json.loads(javascript.run(javascript.FOLDER / "durable.mjs", json.dumps(given)))
-        assert came["connections"] >= 3 and came["closed"]
+        assert came["connections"] >= 2 and came["closed"]
         assert seqs(came["messages"]) == list(range(1, len(came["messages"]) + 1))
         assert texts(came["messages"]) == expected_text(wanted)
 
