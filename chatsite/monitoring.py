@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from django.conf import settings
-from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseForbidden
 from django.utils.crypto import constant_time_compare
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -15,7 +14,7 @@ from streaming import engine, hub  # noqa: F401  # Whose metrics must be there b
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
     if not _may_read(request):
-        raise PermissionDenied
+        return HttpResponseForbidden("METRICS_TOKEN as a bearer token, or a session of the staff.", content_type="text/plain")
     return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"})
 
 
