@@ -14,7 +14,9 @@ from streaming import engine, hub  # noqa: F401  # Whose metrics must be there b
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
     if not _may_read(request):
-        return HttpResponseForbidden("METRICS_TOKEN as a bearer token, or a session of the staff.", content_type="text/plain")
+        return HttpResponseForbidden(
+            "METRICS_TOKEN as a bearer token, or a session of the staff.", content_type="text/plain"
+        )
     return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"})
 
 
