@@ -16,7 +16,8 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from conversations.models import Conversation, Token, User, topic_of
-from streaming.models import Chunk
+from streaming import engine
+from streaming.models import Chunk, Stream
 from streaming.upkeep import Chore
 
 
@@ -44,9 +45,30 @@ def expired() -> QuerySet[Any]:
     return Session.objects.filter(expire_date__lt=Now())
 
 
+def left() -> QuerySet[Conversation]:
+    """Conversations of visitors who abandoned them."""
+    return Conversation.objects.filter(deleted_at=None, owner__in=abandoned())
+
+
+def gone() -> QuerySet[User]:
+    """Such visitors, of whom nothing is left."""
+    return abandoned().filter(conversations=None)
+
+
 def discard(pk: uuid.UUID, batch_rows: int) -> None:
-    """From here on it is like one that somebody deleted."""
-    Conversation.objects.get(pk=pk).discard()
+    """From here on it is like one that somebody deleted; not if somebody asked in it in the meantime."""
+    with transaction.atomic():
+        if old().filter(pk=pk).update(deleted_at=Now()):
+            engine.stop(Stream.objects.filter(topic=topic_of(pk)))
+
+
+def leave(pk: uuid.UUID, batch_rows: int) -> None:
+    """The same of a conversation of a visitor who stayed away; nobody is there who could undo it."""
+    with transaction.atomic():
+        # Whoever asks locks it as well. Then a statement of its own: one that had to wait does not look again.
+        list(Conversation.objects.filter(pk=pk).select_for_update().values_list("pk"))
+        if left().filter(pk=pk).update(deleted_at=Now() - timedelta(seconds=settings.UNDO_S + 1)):
+            engine.stop(Stream.objects.filter(topic=topic_of(pk)))
 
 
 def remove(pk: uuid.UUID, batch_rows: int) -> None:
@@ -56,14 +78,11 @@ def remove(pk: uuid.UUID, batch_rows: int) -> None:
 
 
 def remove_visitor(pk: int, batch_rows: int) -> None:
-    """A visitor with everything of theirs, unless they came back in the meantime."""
-    visitor = abandoned().filter(pk=pk)
-    empty(list(Conversation.objects.filter(owner__in=visitor).values_list("pk", flat=True)), batch_rows)
-    # One transaction: who begins a conversation has the account locked, and is a sign of life after that.
+    """A visitor's account, unless they came back in the meantime."""
     with transaction.atomic():
-        if list(visitor.select_for_update(of=("self",)).values_list("pk")):
-            Conversation.objects.filter(owner=pk).remove()
-            User.objects.filter(pk=pk).delete()
+        # Whoever begins a conversation locks it as well.
+        list(User.objects.filter(pk=pk).select_for_update().values_list("pk"))
+        gone().filter(pk=pk).delete()
 
 
 def empty(conversations: list[uuid.UUID], batch_rows: int) -> None:
@@ -79,7 +98,8 @@ def forget(pk: str, batch_rows: int) -> None:
 
 CHORES = [
     Chore("old conversations deleted", old, discard),
+    Chore("abandoned conversations deleted", left, leave),
     Chore("deleted conversations removed", lambda: Conversation.objects.overdue(), remove),
-    Chore("abandoned visitors removed", abandoned, remove_visitor),
+    Chore("abandoned visitors removed", gone, remove_visitor),
     Chore("expired sessions removed", expired, forget),
 ]

@@ -40,18 +40,17 @@ async def start() -> None:
 
 
 async def stop() -> None:
+    """The engine first: until it has handed back what is unfinished, nobody goes on with it."""
     global _engine, _reporter, _upkeep
+    engine, rest = _engine, [part for part in (_upkeep, _reporter) if part is not None]
+    _engine = _upkeep = _reporter = None
     try:
-        if _reporter is not None:
-            await _reporter.stop()
-            _reporter = None
-        if _upkeep is not None:
-            await _upkeep.stop()
-            _upkeep = None
-        if _engine is not None:
-            await _engine.stop()
-            _engine = None
+        if engine is not None:
+            await engine.stop()
     finally:
+        for failure in await asyncio.gather(*(part.stop() for part in rest), return_exceptions=True):
+            if failure is not None:
+                logger.error("the process could not be left in order", exc_info=failure)
         await stop_hub()
 
 

@@ -6,6 +6,7 @@ Each piece of them is a transaction of milliseconds, so nothing that people wait
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from typing import Any
 from django.db.models import QuerySet
 
 from streaming import compaction
-from streaming.background import DatabaseThread, forever
+from streaming.background import CONNECTION_LOST, DatabaseThread, forever
 
+logger = logging.getLogger(__name__)
 EVERY_S = 60.0
 # Of one chore at a time: all of them together are some percent of a core at most.
 CHORE_S = 0.5
@@ -34,11 +36,20 @@ class Chore:
     def work(self, batch_rows: int = BATCH_ROWS) -> Iterator[Any]:
         """Deal with all that is due, one at each step; what somebody else has in hand is left to them."""
         tried: set[Any] = set()
-        while found := [pk for pk in self.due().values_list("pk", flat=True)[:LOOK] if pk not in tried]:
+        while found := self._due(tried):
             for pk in found:
                 tried.add(pk)
-                self.do(pk, batch_rows)
+                try:
+                    self.do(pk, batch_rows)
+                except CONNECTION_LOST:
+                    raise
+                except Exception:
+                    # One that cannot be dealt with must not keep all others waiting for ever.
+                    logger.exception("not %s: %s", self.name, pk)
                 yield pk
+
+    def _due(self, tried: set[Any]) -> list[Any]:
+        return [pk for pk in self.due().values_list("pk", flat=True)[: LOOK + len(tried)] if pk not in tried]
 
 
 CHORES = [Chore("logs compacted", compaction.due, compaction.compact)]

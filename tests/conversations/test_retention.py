@@ -102,7 +102,7 @@ def test_a_dry_run_tells_and_changes_nothing(visitor: User, running_stream: Stre
     finish(running_stream, 3)
     Stream.objects.filter(pk=running_stream.pk).update(finished_at=ago(8))
     told = retain("--dry-run")
-    assert "abandoned visitors removed: 1 to do\n" in told and "logs compacted: 1 to do\n" in told
+    assert "abandoned conversations deleted: 1 to do\n" in told and "logs compacted: 1 to do\n" in told
     assert User.objects.filter(pk=visitor.pk).exists() and Chunk.objects.count() == 3
     retain()
     assert Chunk.objects.count() == 2 and "1" not in retain("--dry-run")
@@ -120,6 +120,8 @@ def test_some_of_each_chore_is_done_now_and_then(
     Conversation.objects.filter(pk=conversation.pk).update(deleted_at=ago(1))
     monkeypatch.setattr(upkeep, "CHORE_S", 0)
     upkeep.some()
+    assert Conversation.objects.count() == 1
+    upkeep.some()
     assert not Conversation.objects.exists() and not User.objects.filter(pk=visitor.pk).exists()
 
 
@@ -128,10 +130,48 @@ def test_a_chore_leaves_to_others_what_it_cannot_do(conversation: Conversation) 
     assert list(stuck.work()) == [conversation.pk]
 
 
-def test_a_visitor_who_comes_back_at_that_moment_stays(visitor: User) -> None:
-    retention.empty([], 10)
+def test_one_that_cannot_be_dealt_with_keeps_no_other_waiting(
+    visitor: User, conversation: Conversation, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_once(pk: Any, rows: int) -> None:
+        done.append(pk)
+        if len(done) == 1:
+            raise ValueError("poison")
+
+    done: list[Any] = []
+    monkeypatch.setattr(upkeep, "LOOK", 1)
+    chore = upkeep.Chore("stirred", Conversation.objects.order_by("pk").all, fail_once)
+    assert list(chore.work()) == done and len(done) == 2
+    assert "poison" in caplog.text
+
+
+def test_an_old_conversation_that_is_asked_in_at_that_moment_stays(conversation: Conversation, settings: Any) -> None:
+    settings.CONVERSATION_DAYS = 365
+    Conversation.objects.update(updated_at=ago(1000))
+    (due,) = retention.old().values_list("pk", flat=True)
+    conversation.ask("Still here")
+    retention.discard(due, 10)
+    conversation.refresh_from_db()
+    assert conversation.deleted_at is None
+
+
+def test_a_visitor_who_asks_at_that_moment_keeps_all_there_was(visitor: User) -> None:
+    conversation, stream = Conversation.objects.get(), Stream.objects.claim(Stream.objects.get().pk, "elsewhere", 60)
+    assert stream is not None
+    finish(stream, 1)
+    (due,) = retention.left().values_list("pk", flat=True)
+    conversation.ask("Back again")
+    retention.leave(due, 10)
+    retain()
+    assert Conversation.objects.get().deleted_at is None and Chunk.objects.filter(stream=stream).exists()
+    assert User.objects.filter(pk=visitor.pk).exists()
+
+
+def test_a_visitor_who_begins_at_that_moment_stays(visitor: User) -> None:
+    Conversation.objects.all().remove()
+    (due,) = retention.gone().values_list("pk", flat=True)
     Conversation.begin(visitor, "Back again")
-    retention.remove_visitor(visitor.pk, 10)
+    retention.remove_visitor(due, 10)
     assert User.objects.filter(pk=visitor.pk).exists()
 
 
