@@ -16,7 +16,7 @@ from django.utils.html import format_html
 from conversations.budgets import Budget
 from conversations.models import Conversation, Message, Token, User
 from conversations.streamadmin import AnswerAdmin
-from streaming.admin import BoundedPaginator, ReadOnlyAdmin, is_list, pre
+from streaming.admin import BoundedAdmin, BoundedPaginator, ReadOnlyAdmin, is_list, pre
 from streaming.models import Stream
 
 Deleted = tuple[list[str], dict[str, int], set[str], list[str]]
@@ -41,12 +41,11 @@ def losses(conversations: QuerySet[Conversation]) -> dict[str, int]:
 
 
 @admin.register(Conversation)
-class ConversationAdmin(admin.ModelAdmin[Conversation]):
-    paginator = BoundedPaginator
-    show_full_result_count = False
+class ConversationAdmin(BoundedAdmin):
     list_display = ("__str__", "owner", "model", "created_at", "updated_at")
     list_select_related = ("owner",)
     list_filter = ("updated_at",)
+    linked = ("owner__id__exact",)
     search_fields = ("=id", "title", "=owner__username")
     search_help_text = "An id, words of a title, or the whole name of a user."
     ordering = ("-updated_at",)
@@ -80,6 +79,7 @@ class ConversationAdmin(admin.ModelAdmin[Conversation]):
 class MessageAdmin(ReadOnlyAdmin):
     list_display = ("id", "role", "preview", "status", "created_at")
     list_filter = ("role", "created_at")
+    linked = ("conversation__id__exact",)
     search_fields = ("=id", "text")
     search_help_text = "An id, or words of a prompt. The words of answers are searched among the streams."
     ordering = ("-created_at", "-id")
@@ -117,11 +117,9 @@ class MessageAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Token)
-class TokenAdmin(admin.ModelAdmin[Token]):
+class TokenAdmin(BoundedAdmin):
     """Tokens can be revoked here. Their secrets are stored nowhere, and the digests are nobody's business."""
 
-    paginator = BoundedPaginator
-    show_full_result_count = False
     list_display = ("__str__", "user", "created_at", "last_used_at")
     list_select_related = ("user",)
     list_filter = ("created_at", "last_used_at")

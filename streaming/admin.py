@@ -36,11 +36,25 @@ class BoundedPaginator(Paginator[Any]):
         return rows.order_by().values("pk")[:COUNTED_ROWS].count() if isinstance(rows, QuerySet) else len(rows)
 
 
-class ReadOnlyAdmin(admin.ModelAdmin[Any]):
-    """Rows that only the engine writes."""
+class BoundedAdmin(admin.ModelAdmin[Any]):
+    """Lists that stay quick, and are filtered by nothing but what they offer.
+
+    Django lets an address filter by any column: by who is found it would tell what a hidden text says.
+    """
 
     paginator = BoundedPaginator
     show_full_result_count = False
+    linked: tuple[str, ...] = ()  # What other pages' links to the list filter by.
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        filters: Any = self.get_list_filter(request)
+        offered = {each if isinstance(each, str) else each.parameter_name for each in filters}
+        return lookup in {*self.linked, *offered} or lookup.rpartition("__")[0] in offered
+
+
+class ReadOnlyAdmin(BoundedAdmin):
+    """Rows that only the engine writes."""
+
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
 
@@ -101,6 +115,7 @@ class KindFilter(admin.SimpleListFilter):
 class ChunkAdmin(ReadOnlyAdmin):
     list_display = ("seq", "kind", "said", "characters", "created_at", "of_stream")
     list_filter = (KindFilter,)
+    linked = ("stream__id__exact",)
     list_display_links = ("seq",)
     # By "stream" would be by when it began, which no index of the rows knows.
     ordering = ("stream_id", "seq")

@@ -91,6 +91,7 @@ class StreamAdmin(ReadOnlyAdmin):
     list_display: Any = ("short_id", "state", "model", "age", "first_text", "duration", "speed", "rows")
     list_display += ("readers", "attempt", "worker")
     list_filter: ClassVar[Any] = ("status", ModelFilter, AgeFilter)
+    linked = ("topic",)
     ordering = ("-created_at",)
     sortable_by = ("age",)
     search_fields = ("text",)

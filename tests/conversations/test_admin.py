@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from html import unescape
 from importlib import import_module
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from django.apps import apps
@@ -343,6 +345,57 @@ def test_support_neither_reads_nor_changes_by_another_way(way: str, running_stre
         stop(client, running_stream)
         assert not Stream.objects.exclude(stop_requested_at=None).exists()
     assert Stream.objects.count() == 1
+
+
+GUESSES = [
+    ("streaming_stream", "text__startswith"),
+    ("streaming_stream", "reasoning__regex"),
+    ("streaming_stream", "request__icontains"),
+    ("streaming_stream", "request__messages__0__content"),
+    ("streaming_stream", "error__icontains"),
+    ("streaming_stream", "topic__startswith"),
+    ("streaming_stream", "chunk__text__startswith"),
+    ("streaming_stream", "message__conversation__title"),
+    ("streaming_chunk", "text"),
+    ("streaming_chunk", "text__icontains"),
+    ("streaming_chunk", "data__icontains"),
+    ("streaming_chunk", "stream__text__startswith"),
+    ("conversations_message", "text__regex"),
+    ("conversations_message", "context__icontains"),
+    ("conversations_conversation", "title__startswith"),
+    ("conversations_conversation", "share__startswith"),
+    ("conversations_token", "digest__startswith"),
+]
+
+
+@pytest.mark.parametrize(("name", "lookup"), GUESSES)
+def test_nobody_finds_out_a_text_by_the_filters_of_an_address(
+    name: str, lookup: str, running_stream: Stream, at_roots: Client
+) -> None:
+    finish(running_stream, 3)
+    assert at_roots.get(listing(name), {lookup: "Hel"}).status_code == 400
+    if name.startswith("streaming"):
+        assert support().get(listing(name), {lookup: "Hel"}).status_code == 400
+
+
+def offered(client: Client, pages: set[str]) -> set[str]:
+    """The lists that these pages lead to, each filtered or sorted."""
+    links = {
+        urljoin(page, unescape(link)) for page in pages for link in re.findall(r'href="([^"]+)"', client.get(page).text)
+    }
+    return {link for link in links if re.match(r"/admin/\w+/\w+/\?", link)}
+
+
+def test_every_filter_and_link_that_a_page_offers_is_taken(
+    running_stream: Stream, alices_token: str, at_roots: Client
+) -> None:
+    pages = {page_of(name, model._default_manager.all()[:1].get().pk) for name, model in LISTS.items()}
+    links = offered(at_roots, pages | {listing(name) for name in LISTS})
+    links |= offered(at_roots, {link for link in links if "stream__id__exact" in link})
+    told = " ".join(links)
+    for name in ("stream__id", "conversation__id", "owner__id", "topic=", "owner=", "within=", "kind=", "role__exact"):
+        assert name in told
+    assert {at_roots.get(link).status_code for link in links} == {200}
 
 
 @pytest.mark.parametrize("name", ["live", "export", "retry"])
