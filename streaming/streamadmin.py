@@ -34,6 +34,7 @@ from streaming.unfinished import render_live
 
 logger = logging.getLogger(__name__)
 SHOWN_CHUNKS = 20
+LOOKS_AT = "looks_at"  # In a session: the stream whose words it was shown last.
 AGES = ((60, 1, "s"), (3600, 60, "min"), (86_400, 3600, "h"), (float("inf"), 86_400, "d"))
 TIMES = ("created_at", "claimed_at", "first_text_at", "stop_requested_at", "lease_until", "finished_at")
 
@@ -162,6 +163,8 @@ class StreamAdmin(ReadOnlyAdmin):
         """The part of a stream's page that changes, for a page that asks again and again."""
         stream = self.found(request, pk)
         context = self.story(request, stream)
+        if context["personal"] and request.session.get(LOOKS_AT) != str(stream.pk):
+            self.note(request, stream)
         headers = {} if stream.is_live else {"HX-Refresh": "true"}  # The whole page has changed: load it once more.
         return TemplateResponse(request, "admin/streaming/stream/_live.html", context, headers=headers)
 
@@ -179,8 +182,13 @@ class StreamAdmin(ReadOnlyAdmin):
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         context |= self.story(request, kwargs["obj"])
         if context["personal"]:
-            logger.info("%s looks at what stream %s says", request.user, kwargs["obj"].pk)
+            self.note(request, kwargs["obj"])
         return super().render_change_form(request, context, *args, **kwargs)
+
+    def note(self, request: HttpRequest, stream: Stream) -> None:
+        """Who saw whose words, for the log; kept in the session, so that a page that follows them is one look."""
+        logger.info("%s looks at what stream %s says", request.user, stream.pk)
+        request.session[LOOKS_AT] = str(stream.pk)
 
     def story(self, request: HttpRequest, stream: Stream) -> dict[str, Any]:
         """What stands on a stream's page beside its columns: the words only for who may see and wants to."""

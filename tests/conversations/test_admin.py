@@ -418,6 +418,22 @@ def test_personal_text_is_shown_to_who_may_see_it_when_asked_for(running_stream:
     assert "Hello" in at_roots.get(shown_page(running_stream)).content.decode()
 
 
+def test_each_look_at_personal_text_is_logged_and_one_that_follows_is_one(
+    running_stream: Stream, at_roots: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    def looks(page: str, **said: str) -> int:
+        caplog.clear()
+        assert at_roots.get(page, said).status_code == 200
+        return caplog.messages.count(f"root looks at what stream {running_stream.pk} says")
+
+    caplog.set_level("INFO", logger="streaming.streamadmin")
+    page, live = (page_of("streaming_stream", running_stream.pk, name) for name in ("change", "live"))
+    assert (looks(page), looks(live, follow="1")) == (0, 0)
+    assert [looks(live, text="shown", follow="1") for _ in range(2)] == [1, 0]
+    assert [looks(page, text="shown") for _ in range(2)] == [1, 1]
+    assert looks(live, text="shown", follow="1") == 0
+
+
 def test_a_page_that_follows_asks_again_until_the_answer_has_ended(running_stream: Stream, at_roots: Client) -> None:
     page = page_of("streaming_stream", running_stream.pk)
     live = page_of("streaming_stream", running_stream.pk, "live")
