@@ -65,7 +65,7 @@ class AnswerAdmin(StreamAdmin):
             return HttpResponseNotAllowed(["POST"])
         if not self.has_stop_permission(request):
             raise PermissionDenied
-        reply = Message.objects.select_related("conversation").filter(stream=pk).first()
+        reply = Message.objects.select_related("conversation").filter(stream=pk, conversation__deleted_at=None).first()
         if reply is None:
             raise Http404
         try:

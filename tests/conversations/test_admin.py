@@ -464,6 +464,13 @@ def test_a_prompt_is_asked_again_beside_its_answer(running_stream: Stream, at_ro
     assert new.topic == running_stream.topic and new.request["messages"] == running_stream.request["messages"]
 
 
+def test_nothing_is_asked_again_in_a_deleted_conversation(running_stream: Stream, at_roots: Client) -> None:
+    finish(running_stream, 3)
+    Conversation.objects.get().discard()
+    assert at_roots.post(page_of("streaming_stream", running_stream.pk, "retry")).status_code == 404
+    assert Stream.objects.count() == 1
+
+
 def test_an_unforeseen_failure_is_found_in_the_log_by_what_the_page_says(
     running_stream: Stream, at_roots: Client
 ) -> None:
