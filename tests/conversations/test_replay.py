@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 from django.core.management import CommandError, call_command
+from pytest_django import Settings
 
 from conversations.models import Conversation, Message, User
 from conversations.wish import Wish
@@ -121,6 +122,15 @@ END: dict[str, Any] = {"at_s": 0, "kind": "end", "text": "", "data": Outcome("do
 def test_what_is_no_recording_is_refused(said: list[Any]) -> None:
     with pytest.raises(BadRecording):
         read(orjson.dumps(line) + b"\n" for line in said)
+
+
+def test_a_replay_that_a_budget_does_not_allow_says_so(bob: User, tmp_path: Path, settings: Settings) -> None:
+    settings.USER_DAY_CHARS = 4
+    Conversation.begin(bob, "Why?")
+    file = tmp_path / "stream.jsonl"
+    file.write_bytes(orjson.dumps(HEAD))
+    with pytest.raises(CommandError, match="a day's limit"):
+        call_command("replay", str(file), "--user", "bob")
 
 
 def test_the_command_says_what_is_wrong(bob: User, tmp_path: Path) -> None:

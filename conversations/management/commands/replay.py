@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from conversations.models import Conversation, User
+from conversations.models import Conversation, Refused, User
 from conversations.wish import Wish
 from streaming.models import Stream
 from streaming.recording import BadRecording, play, read
@@ -35,7 +35,10 @@ class Command(BaseCommand):
         owner = User.objects.filter(username=options["user"]).first()
         if owner is None:
             raise CommandError(f"There is no user {options['user']!r}.")
-        reply = Conversation.begin(owner, recording.prompt, wish=Wish(fed=True))
+        try:
+            reply = Conversation.begin(owner, recording.prompt, wish=Wish(fed=True))
+        except Refused as refused:
+            raise CommandError(refused.detail) from refused
         stream = Stream.objects.get(message=reply)
         self.stdout.write(f"Playing {len(recording.rows)} rows: /c/{reply.conversation_id}/")
         self.stdout.write("Played." if play(stream, recording, options["speed"]) else "It was stopped.")
