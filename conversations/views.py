@@ -53,7 +53,8 @@ def conversation(request: HttpRequest, pk: UUID) -> HttpResponse:
         return redirect("conversation", pk)
     sought = BranchForm(request.GET)
     newest = None
-    if sought.is_valid():  # A search leads into whatever branch says it; which one is chosen stays as it is.
+    if sought.is_valid() and found.messages.filter(pk=sought.cleaned_data["message"]).exists():
+        # A search leads into whatever branch says it; which one is chosen stays as it is.
         found.leaf_id = found.tree().leaf_under(sought.cleaned_data["message"])
         newest = Stream.objects.filter(topic=found.topic).order_by("pk").values_list("pk", flat=True).last()
     turns = [(message, message.describe()) for message in found.turns()]

@@ -129,8 +129,11 @@ def test_a_result_leads_into_a_branch_that_is_not_chosen_and_chooses_nothing(at_
 
 @pytest.mark.parametrize("message", ["", "1", "00000000-0000-0000-0000-000000000000"])
 def test_a_result_that_is_gone_leads_to_its_conversation(at_alices: Client, alice: User, message: str) -> None:
-    there = path("conversation", said(alice, "Why?", "Because of rain."))
-    assert "Because of rain." in at_alices.get(f"{there}?message={message}").content.decode()
+    found = said(alice, "Why?", "Because of rain.")
+    reply = Message.objects.get(conversation=found, role="assistant")
+    found.regenerate(reply.pk)
+    found.choose(reply.pk)
+    assert "Because of rain." in at_alices.get(f"{path('conversation', found)}?message={message}").content.decode()
 
 
 def test_nobody_finds_what_others_said_or_what_was_deleted(at_alices: Client, alice: User, bob: User) -> None:
