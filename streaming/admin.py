@@ -10,7 +10,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.paginator import Paginator
-from django.db.models import BooleanField, QuerySet, Value
+from django.db.models import BooleanField, OuterRef, QuerySet, Subquery, Value
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.functional import cached_property
@@ -20,7 +20,7 @@ from django.utils.safestring import SafeString
 from streaming import masking
 from streaming.dashboard import DashboardAdmin
 from streaming.frames import END, REASONING, RESTART, RETRY, SPOKEN, TEXT
-from streaming.models import Chunk, Process
+from streaming.models import Chunk, Process, Stream
 
 COUNTED_ROWS = 10_000
 SHOWN_CHARS = 100_000
@@ -89,11 +89,12 @@ def may_see_text(request: HttpRequest) -> bool:
     return request.user.has_perm("streaming.see_text")
 
 
-def show(chunk: Chunk, personal: bool) -> str:
+def show(chunk: Chunk, *, personal: bool, fed: bool) -> str:
     """What a row says, short enough for a table; with its blanks and line ends to be seen."""
     if chunk.kind in SPOKEN and not personal:
         return masking.masked(chunk.text)
-    said = json.dumps(chunk.text if chunk.kind in SPOKEN else chunk.data, ensure_ascii=False)
+    content = chunk.text if chunk.kind in SPOKEN else masking.data_for(chunk.data, personal=personal, fed=fed)
+    said = json.dumps(content, ensure_ascii=False)
     return said if len(said) <= 200 else f"{said[:200]}…"
 
 
@@ -124,11 +125,12 @@ class ChunkAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Chunk]:
         rows: QuerySet[Chunk] = super().get_queryset(request)
-        return rows.annotate(personal=Value(may_see_text(request), output_field=BooleanField()))
+        fed = Subquery(Stream.objects.filter(pk=OuterRef("stream_id")).values("fed")[:1])  # A join would be slow.
+        return rows.annotate(personal=Value(may_see_text(request), output_field=BooleanField()), fed=fed)
 
     @admin.display(description="content")
     def said(self, chunk: Chunk) -> str:
-        return format_html("<code>{}</code>", show(chunk, personal(chunk)))
+        return format_html("<code>{}</code>", show(chunk, personal=personal(chunk), fed=is_fed(chunk)))
 
     @admin.display(description="characters")
     def characters(self, chunk: Chunk) -> int:
@@ -143,12 +145,18 @@ class ChunkAdmin(ReadOnlyAdmin):
     def whole(self, chunk: Chunk) -> str:
         if chunk.kind in SPOKEN:
             return pre(chunk.text if personal(chunk) else masking.masked(chunk.text))
-        return pre(json.dumps(chunk.data, indent=2, ensure_ascii=False))
+        data = masking.data_for(chunk.data, personal=personal(chunk), fed=is_fed(chunk))
+        return pre(json.dumps(data, indent=2, ensure_ascii=False))
 
 
-def personal(chunk: Chunk) -> bool:
+def personal(row: Chunk | Stream) -> bool:
     """Whether the row was loaded for somebody who may read it."""
-    return bool(getattr(chunk, "personal", False))
+    return bool(getattr(row, "personal", False))
+
+
+def is_fed(chunk: Chunk) -> bool:
+    """Whether a program wrote the row, as far as is known of it: it was loaded with that."""
+    return bool(getattr(chunk, "fed", True))
 
 
 admin.site.register(Process, DashboardAdmin)

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
-from django.db.models import Case, F, QuerySet, When
+from django.db.models import BooleanField, Case, F, QuerySet, Value, When
 from django.db.models.functions import Length
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -25,7 +25,7 @@ from django.utils.html import format_html
 from django.utils.safestring import mark_safe
 
 from streaming import engine, masking, recording
-from streaming.admin import NOTHING, SHOWN_CHARS, ReadOnlyAdmin, is_list, may_see_text, show
+from streaming.admin import NOTHING, SHOWN_CHARS, ReadOnlyAdmin, is_list, may_see_text, personal, show
 from streaming.models import LIVE, Chunk, Stream, last_seq
 from streaming.rendering import render
 from streaming.reporting import readers
@@ -109,6 +109,7 @@ class StreamAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Stream]:
         streams: QuerySet[Stream] = super().get_queryset(request).annotate(chars=Length("text"))
+        streams = streams.annotate(personal=Value(may_see_text(request), output_field=BooleanField()))
         if not is_list(request):
             return streams
         # The last row of those that are being written is one look into the index each; the others know theirs.
@@ -192,21 +193,21 @@ class StreamAdmin(ReadOnlyAdmin):
 
     def story(self, request: HttpRequest, stream: Stream) -> dict[str, Any]:
         """What stands on a stream's page beside its columns: the words only for who may see and wants to."""
-        personal = may_see_text(request) and request.GET.get("text") == "shown"
+        shown = may_see_text(request) and request.GET.get("text") == "shown"
         said = stream.said()
         newest = list(Chunk.objects.filter(stream=stream.pk).order_by("-seq")[:SHOWN_CHUNKS])
-        asked = masking.request_for(stream.request, personal=personal)
+        asked = masking.request_for(stream.request, personal=shown)
         return {
             "stream": stream,
-            "timeline": timeline(stream),
-            "personal": personal,
+            "timeline": timeline(stream, personal=shown),
+            "personal": shown,
             "may_see_text": may_see_text(request),
             "following": stream.is_live and request.GET.get("follow") == "1",
             "said": said,
-            "shown": said.text[:SHOWN_CHARS] if personal else "",
-            "html": answer_html(said.text, stream.is_live) if personal else "",
+            "shown": said.text[:SHOWN_CHARS] if shown else "",
+            "html": answer_html(said.text, stream.is_live) if shown else "",
             "request_json": json.dumps(asked, indent=2, ensure_ascii=False)[:SHOWN_CHARS],
-            "newest": [(chunk, show(chunk, personal)) for chunk in reversed(newest)],
+            "newest": [(chunk, show(chunk, personal=shown, fed=stream.fed)) for chunk in reversed(newest)],
             "all_rows": f"{reverse('admin:streaming_chunk_changelist')}?stream__id__exact={stream.pk}",
         }
 
@@ -271,7 +272,8 @@ class StreamAdmin(ReadOnlyAdmin):
 
     @admin.display(description="error")
     def failure(self, stream: Stream) -> str:
-        return f"{stream.error.get('code')}: {stream.error.get('detail')}" if stream.error else NOTHING
+        error = masking.data_for(stream.error, personal=personal(stream), fed=stream.fed)
+        return f"{error.get('code')}: {error.get('detail')}" if error else NOTHING
 
     @admin.display(description="traceback id")
     def traceback(self, stream: Stream) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from django.db.models.functions import Length
 from django.utils import timezone
 
+from streaming import masking
 from streaming.frames import END, RESTART, RETRY, SPOKEN
 from streaming.models import Chunk, Stream
 
@@ -81,13 +82,13 @@ class Timeline:
     height = LANES + BARS + COMMITS + 18
 
 
-def timeline(stream: Stream) -> Timeline:
+def timeline(stream: Stream, *, personal: bool = False) -> Timeline:
     """The picture of a log, of its first MAX_ROWS rows if it is longer; that of a live stream ends now."""
     events = _events(stream)
     end = stream.finished_at or timezone.now()
     last_s = max([_since(stream, end) or 0.0, *(event.at_s for event in events[-1:]), 0.1])
     scale = WIDTH / last_s
-    marks = _marks(stream, events)
+    marks = _marks(stream, events, personal)
     return Timeline(
         spans=_spans(stream, events, last_s, scale),
         bars=_bars(events, last_s),
@@ -110,7 +111,7 @@ def _events(stream: Stream) -> list[Event]:
     return [Event(_since(stream, at) or 0.0, *rest) for at, *rest in values]
 
 
-def _marks(stream: Stream, events: Sequence[Event]) -> list[Mark]:
+def _marks(stream: Stream, events: Sequence[Event], personal: bool) -> list[Mark]:
     """What happened, in order, but for words."""
     marks = []
     for name, kind, label in (("claimed_at", "claim", "claimed"), ("stop_requested_at", "stop", "stop asked")):
@@ -120,7 +121,7 @@ def _marks(stream: Stream, events: Sequence[Event]) -> list[Mark]:
     if (first_s := _since(stream, stream.first_text_at)) is not None:
         marks.append(Mark(first_s, "first", "first words"))
     for event in events:
-        data = event.data or {}
+        data = masking.data_for(event.data or {}, personal=personal, fed=stream.fed)
         if event.kind == RETRY:
             detail = (
                 f"attempt {data.get('attempt')} of {data.get('of')} in {data.get('wait_s')} s: {data.get('reason')}"

@@ -20,8 +20,9 @@ from django.utils.html import escape
 
 from conversations.models import Conversation, Message, Token, User
 from streaming import admin as stream_admin
-from streaming import engine, streamadmin
-from streaming.models import Chunk, Stream
+from streaming import engine, feeding, streamadmin
+from streaming.frames import Row
+from streaming.models import Chunk, Entry, Stream
 from streaming.recording import read
 from tests.conftest import finish
 
@@ -345,6 +346,31 @@ def test_support_neither_reads_nor_changes_by_another_way(way: str, running_stre
         stop(client, running_stream)
         assert not Stream.objects.exclude(stop_requested_at=None).exists()
     assert Stream.objects.count() == 1
+
+
+@pytest.fixture
+def failed(running_stream: Stream) -> Stream:
+    """A stream that was tried again and then given up, both for a reason in words."""
+    assert running_stream.lease
+    retry = Row(3, "retry", "", {"attempt": 2, "of": 3, "wait_s": 1.0, "reason": "No trout."})
+    gave_up = feeding.gave_up("No trout either.", None)
+    end = Row(4, "end", "", gave_up.data())
+    Stream.objects.append([Entry(running_stream.pk, running_stream.lease, (retry, end), outcome=gave_up)])
+    return running_stream
+
+
+@pytest.mark.parametrize("fed", [True, False])
+def test_support_sees_why_a_stream_failed_but_not_in_a_programs_words(
+    fed: bool, failed: Stream, at_roots: Client
+) -> None:
+    Stream.objects.update(fed=fed)
+    rows = [page_of("streaming_chunk", row.pk) for row in Chunk.objects.filter(seq__gt=2)]
+    supports = support()
+    for page in (shown_page(failed), f"{page_of('streaming_stream', failed.pk, 'live')}?text=shown", *rows):
+        assert "trout" in at_roots.get(page).text and ("trout" in supports.get(page).text) != fed
+    html = supports.get(listing("streaming_chunk")).text
+    assert ("trout" in html) != fed and "gave_up" in html and "trout" in at_roots.get(listing("streaming_chunk")).text
+    assert "gave_up" in supports.get(page_of("streaming_stream", failed.pk)).text
 
 
 GUESSES = [
