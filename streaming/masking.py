@@ -34,5 +34,5 @@ def request_for(request: Any, *, personal: bool, name: str = "", plain: frozense
 
 
 def data_for(data: Any, *, personal: bool, fed: bool) -> Any:
-    """What a row tells of a retry or an end: the words of a program (`fed`) only if `personal`, the site's own always."""
+    """What a row tells of a retry or an end: the words of a program (`fed`) only if `personal`, the site's always."""
     return data if personal or not fed else request_for(data, personal=False, plain=OUTCOME)
