@@ -17,6 +17,7 @@ from django.http import HttpResponse
 from django.utils.http import content_disposition_header
 from django.utils.text import slugify
 
+from conversations.budgets import Budget
 from conversations.models import Conversation, Message, Role, User
 from conversations.tree import Tree
 from streaming.models import Status
@@ -65,7 +66,9 @@ def _name(conversation: Conversation) -> str:
 def _account(user: User) -> dict[str, Any]:
     tokens = user.tokens.order_by("created_at").values("name", "created_at", "last_used_at")
     columns = ("username", "first_name", "last_name", "email", "is_visitor", "date_joined", "last_login")
-    return {**{column: getattr(user, column) for column in columns}, "tokens": list(tokens)}
+    account = {column: getattr(user, column) for column in columns}
+    limits = Budget.objects.filter(user=user).values("prompts_per_min", "streams", "day_chars").first()
+    return {**account, "tokens": list(tokens), "limits": limits}
 
 
 def _messages() -> QuerySet[Message]:
@@ -83,7 +86,12 @@ def _described(conversation: Conversation, messages: Sequence[Message]) -> dict[
         "system_prompt": conversation.system_prompt,
         "created_at": conversation.created_at.isoformat(),
         "updated_at": conversation.updated_at.isoformat(),
-        "messages": [message.describe() for message in messages],
+        "deleted_at": conversation.deleted_at,
+        "shared": conversation.share is not None,
+        # What a program had said before the prompt stands nowhere else.
+        "messages": [
+            message.describe() | ({"context": message.context} if message.context else {}) for message in messages
+        ],
     }
 
 

@@ -23,7 +23,7 @@ PROMISES = [
     "Asking twice by accident asks once",
     "Only those who may see a conversation see it",
 ]
-FROM_OUTSIDE = ("tests/outside/", "tests/browser/")
+FROM_OUTSIDE = ("tests/outside/", "tests/browser/", "tests/chaos/")
 
 
 def names_of_tests(path: Path) -> set[str]:
@@ -39,7 +39,7 @@ def sections() -> dict[str, str]:
 
 
 def test_the_nine_promises_are_there_in_order() -> None:
-    assert list(sections())[:-1] == [f"{number}. {promise}" for number, promise in enumerate(PROMISES, 1)]
+    assert list(sections())[:-2] == [f"{number}. {promise}" for number, promise in enumerate(PROMISES, 1)]
 
 
 @pytest.mark.parametrize("file", sorted({file for file, _ in NAMED.findall(DOC)}))
