@@ -75,3 +75,29 @@ async def forever(step: Callable[[], Awaitable[None]], pause: Callable[[], Await
         except Exception:
             logger.exception("%s failed; going on", getattr(step, "__qualname__", step))
             await asyncio.sleep(0.2)
+
+
+class Periodic:
+    """Has a thread of its own do `work` every so many seconds, beside everything that people wait for."""
+
+    def __init__(self, name: str, every_s: float, work: Callable[[], object]) -> None:
+        self._name = name
+        self._every_s = every_s
+        self._work = work
+        self._thread = DatabaseThread(name)
+        self._loop: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._loop = asyncio.create_task(forever(self.step, self._pause), name=self._name)
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(self._every_s)
+
+    async def step(self) -> None:
+        await self._thread.run(self._work)
+
+    async def stop(self) -> None:
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.gather(self._loop, return_exceptions=True)
+        await self._thread.close()

@@ -20,7 +20,7 @@ from django.db import connection, transaction
 
 from streaming import metrics
 from streaming.background import DatabaseThread, forever
-from streaming.checkpoints import Checkpoints
+from streaming.checkpoints import checkpoints
 from streaming.frames import SPOKEN
 from streaming.generation import Generation
 from streaming.journal import Journal, Log
@@ -132,7 +132,7 @@ class Engine:
         self._renewed_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._sweeping: asyncio.Task[None] | None = None
-        self._checkpoints = Checkpoints() if connection.vendor == "sqlite" else None
+        self._checkpoints = checkpoints() if connection.vendor == "sqlite" else None
         self._stepping = asyncio.Lock()
 
     @property

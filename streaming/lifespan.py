@@ -14,15 +14,16 @@ from typing import Any
 from channels.layers import get_channel_layer
 from django.conf import settings
 
+from streaming.background import Periodic
 from streaming.engine import Engine, process_name
 from streaming.hub import stop_hub
 from streaming.providers import provider_from_settings
 from streaming.reporting import Reporter
-from streaming.upkeep import Upkeep
+from streaming.upkeep import upkeep
 
 logger = logging.getLogger(__name__)
 _engine: Engine | None = None
-_upkeep: Upkeep | None = None
+_upkeep: Periodic | None = None
 _reporter: Reporter | None = None
 
 
@@ -33,7 +34,7 @@ async def start() -> None:
         assert layer is not None
         _engine = Engine(provider_from_settings(), layer)
         _engine.start()
-        _upkeep = Upkeep()
+        _upkeep = upkeep()
         _upkeep.start()
     _reporter = Reporter(_engine.worker if _engine else process_name(), "web")
     _reporter.start()

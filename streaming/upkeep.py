@@ -5,7 +5,6 @@ Each piece of them is a transaction of milliseconds, so nothing that people wait
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from typing import Any
 from django.db.models import QuerySet
 
 from streaming import compaction
-from streaming.background import CONNECTION_LOST, DatabaseThread, forever
+from streaming.background import CONNECTION_LOST, Periodic
 
 logger = logging.getLogger(__name__)
 EVERY_S = 60.0
@@ -64,25 +63,6 @@ def some() -> None:
                 break
 
 
-class Upkeep:
+def upkeep() -> Periodic:
     """Does them in a web process that generates. Workers are told to by their queue (streaming/tasks.py)."""
-
-    def __init__(self) -> None:
-        self._thread = DatabaseThread("upkeep")
-        self._loop: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._loop = asyncio.create_task(forever(self.step, _pause), name="upkeep")
-
-    async def step(self) -> None:
-        await self._thread.run(some)
-
-    async def stop(self) -> None:
-        if self._loop is not None:
-            self._loop.cancel()
-            await asyncio.gather(self._loop, return_exceptions=True)
-        await self._thread.close()
-
-
-async def _pause() -> None:
-    await asyncio.sleep(EVERY_S)
+    return Periodic("upkeep", EVERY_S, some)

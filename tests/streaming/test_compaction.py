@@ -19,7 +19,7 @@ from streaming.compaction import Compaction, compact, merged
 from streaming.frames import END, RESTART, RETRY, SPOKEN, Piece, Row, Said, fold
 from streaming.models import Chunk, Outcome, Status, Stream
 from streaming.reader import Reader
-from streaming.upkeep import Upkeep
+from streaming.upkeep import upkeep
 from tests.conftest import finish, new_stream
 from tests.follower import Follower
 
@@ -195,7 +195,7 @@ async def test_a_reader_that_catches_up_while_the_log_is_compacted_gets_every_ch
 @pytest.mark.django_db(transaction=True)
 async def test_an_engine_s_upkeep_compacts_what_is_due() -> None:
     stream = await sync_to_async(stored)(LONG)
-    work = Upkeep()
+    work = upkeep()
     try:
         await work.step()
     finally:
