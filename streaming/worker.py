@@ -130,7 +130,6 @@ async def main() -> None:
         async with working(provider_from_settings(), layer) as engine:
             reporter = Reporter(engine.worker, "worker")
             reporter.start()
-            try:
-                await stopped.wait()
-            finally:
-                await reporter.stop()
+            await stopped.wait()
+        # Not before what is unfinished was handed back: until then nobody goes on with it.
+        await reporter.stop()
