@@ -12,12 +12,14 @@ import time
 import uuid
 from bisect import bisect_right
 from collections.abc import Iterable
+from datetime import timedelta
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from channels.layers import BaseChannelLayer, get_channel_layer
 from django.conf import settings
+from django.db.models.functions import Now
 
 from streaming import metrics
 from streaming.background import DatabaseThread, forever
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 LAYER_S = 2.0
+LATE_S = 10.0  # how long after its beginning a stream may appear: its transaction has to commit
 MESSAGES_AT_ONCE = 50
 
 
@@ -107,6 +110,11 @@ class Feed:
             self.tails[stream] = Tail(stream)
         return self.tails[stream]
 
+    def recall(self, stream: str) -> None:
+        """Have the readers follow a stream that began while they were here and that no message told them of."""
+        for reader in [reader for reader in self.readers if reader.missed(stream)]:
+            reader.follow(self.tail(stream))
+
     def announce(self, stream: str, after: int) -> Tail:
         """The tail of a stream somebody writes now; every reader of the topic follows it from its first row."""
         tail = self.tails.get(stream) or Tail(stream, after)
@@ -131,6 +139,7 @@ class Hub:
         self._feeds: dict[str, Feed] = {}
         self._channel = ""
         self._away_until = 0.0
+        self._looked = time.monotonic()  # for new streams
         self._membership = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._threads = [DatabaseThread(f"hub-{n}") for n in range(threads)]
@@ -146,6 +155,11 @@ class Hub:
     def watched_streams(self) -> int:
         """How many streams the hub keeps the newest rows of."""
         return sum(len(feed.tails) for feed in self._feeds.values())
+
+    @property
+    def unseen_s(self) -> float:
+        """Streams that began longer ago than so many seconds have been looked for."""
+        return time.monotonic() - self._looked + LATE_S
 
     def readers(self) -> dict[str, int]:
         """How many readers each watched topic has here."""
@@ -243,8 +257,11 @@ class Hub:
             for feed in self._feeds.values():
                 await self._subscribe(feed)
         feeds = dict(self._feeds)
-        for topic, stream in await self.database().read(live_streams, list(feeds)):
-            feeds[topic].announce(stream, 0)
+        now = time.monotonic()
+        begun = await self.database().read(begun_streams, list(feeds), self.unseen_s)
+        self._looked = now
+        for topic, stream in begun:
+            feeds[topic].recall(stream)
         await self._look_after([(feed, tail) for feed in feeds.values() for tail in list(feed.tails.values())])
 
     async def _unsubscribe(self, feed: Feed) -> None:
@@ -292,10 +309,12 @@ async def _after_a_tick() -> None:
     await asyncio.sleep(settings.HUB_TICK_S)
 
 
-def live_streams(topics: list[str]) -> list[tuple[str, str]]:
-    """(topic, stream) of every unfinished stream of `topics`."""
-    found = Stream.objects.live().filter(topic__in=topics).order_by("created_at").values_list("topic", "pk")
-    return [(topic, str(pk)) for topic, pk in found]
+def begun_streams(topics: list[str], age_s: float) -> list[tuple[str, str]]:
+    """(topic, stream) of every stream of `topics` that is unfinished or not older than `age_s`."""
+    # Two questions, as each has an index of its own. A short answer may be over before anybody looks.
+    recent = Stream.objects.filter(created_at__gte=Now() - timedelta(seconds=age_s))
+    questions = [found.filter(topic__in=topics).values_list("topic", "pk") for found in (Stream.objects.live(), recent)]
+    return [(topic, str(pk)) for found in questions for topic, pk in found.order_by("created_at")]
 
 
 def last_rows(streams: Iterable[str]) -> dict[str, int]:

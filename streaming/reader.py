@@ -11,16 +11,18 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
 from django.conf import settings
-from django.db.models import Q
+from django.db.models import Case, Q, When
+from django.db.models.functions import Now
 
 from streaming import metrics
 from streaming.document import Document
 from streaming.frames import Piece
-from streaming.hub import Feed, Hub, Tail, get_hub
+from streaming.hub import LATE_S, Feed, Hub, Tail, get_hub
 from streaming.models import LIVE, Chunk, Stream, last_seq
 
 
@@ -68,17 +70,24 @@ class Standing:
     stream: str
     last: int
     live: bool
+    news: bool
 
 
-def standings(topic: str, named: list[uuid.UUID], since: uuid.UUID | None) -> list[Standing]:
-    """The streams of `topic` that a reader who names some needs: these, live ones, those begun after `since`."""
-    wanted = Q(pk__in=named) | Q(status__in=LIVE)
+def standings(topic: str, named: list[uuid.UUID], since: uuid.UUID | None, age_s: float) -> list[Standing]:
+    """The streams of `topic` that a reader who names some needs: these, live ones, those begun after `since`.
+
+    Those not older than `age_s` are told as well; the reader knows them, unless they are among the others.
+    """
     begun = Stream.objects.filter(topic=topic).values_list("created_at", flat=True)
+    news = Q(pk__in=named) | Q(status__in=LIVE)
     if since and (newest := begun.filter(pk=since).first()):
-        wanted |= Q(created_at__gt=newest)
-    found = Stream.objects.filter(wanted, topic=topic).order_by("created_at", "id").annotate(last=last_seq())
+        news |= Q(created_at__gt=newest)
+    recent = Q(created_at__gte=Now() - timedelta(seconds=age_s))
+    found = Stream.objects.filter(news | recent, topic=topic).order_by("created_at", "id")
+    fields = found.annotate(last=last_seq(), news=Case(When(news, then=True), default=False))
     return [
-        Standing(str(pk), last or 0, status in LIVE) for pk, status, last in found.values_list("pk", "status", "last")
+        Standing(str(pk), last or 0, status in LIVE, news)
+        for pk, status, last, news in fields.values_list("pk", "status", "last", "news")
     ]
 
 
@@ -95,7 +104,8 @@ class Reader:
         self._hub = hub or get_hub()
         self._feed: Feed | None = None
         self._cursors: dict[str, Cursor] = {}
-        self._finished: set[str] = set()
+        self._attached = False
+        self._finished: set[str] = set()  # or known before
         self._missing: list[str] = []
         self._woken = asyncio.Event()
         self._in_flight: deque[tuple[str, int, int]] = deque()
@@ -120,20 +130,32 @@ class Reader:
         assert self._feed is not None
         named = [uuid.UUID(stream) for stream in after]
         newest = uuid.UUID(since) if since else None
-        found = await self._hub.database().read(standings, self.topic, named, newest)
+        # A tick that looks further back than this would tell of turns that this reader knows.
+        age_s = self._hub.unseen_s + LATE_S
+        found = await self._hub.database().read(standings, self.topic, named, newest, age_s)
         self._missing.extend(after.keys() - {standing.stream for standing in found})
-        for standing in found:
+        self._finished.update(standing.stream for standing in found if not standing.news)
+        for standing in [standing for standing in found if standing.news]:
             seq = min(after.get(standing.stream, 0), standing.last)
             if not standing.live:
                 seq = max(min(seq, standing.last - 1), 0)
-            if self._wants(standing.stream):
+            if self._only in (None, standing.stream):
                 tail = self._feed.tail(standing.stream)
                 self._cursors[standing.stream] = Cursor(tail, seq, announced=standing.stream in after)
+        self._attached = True
         self.wake()
+
+    def missed(self, stream: str) -> bool:
+        """Whether `stream` began after this reader attached, and it never heard of it."""
+        return self._attached and self._lacks(stream)
+
+    def _lacks(self, stream: str) -> bool:
+        known = stream in self._cursors or stream in self._finished
+        return not known and self._only in (None, stream)
 
     def follow(self, tail: Tail) -> bool:
         """Follow a stream from its first row; False if it is followed or finished here already."""
-        new = tail.stream not in self._cursors and tail.stream not in self._finished and self._wants(tail.stream)
+        new = self._lacks(tail.stream)
         if new:
             self._cursors[tail.stream] = Cursor(tail, 0, announced=False)
             self.wake()
@@ -143,9 +165,6 @@ class Reader:
         """Follow a stream just made here, before any message or tick tells of it; False if one did already."""
         assert self._feed is not None
         return self.follow(self._feed.tail(stream))
-
-    def _wants(self, stream: str) -> bool:
-        return self._only is None or stream == self._only
 
     def wake(self) -> None:
         self._woken.set()

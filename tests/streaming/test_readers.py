@@ -131,9 +131,9 @@ class Theatre:
             case ("tick",):
                 await self.hub.tick()
 
-    async def to_the_end(self, reader: Reader, follower: Follower) -> None:
+    async def to_the_end(self, reader: Reader, follower: Follower, stream: str = "") -> None:
         async with asyncio.timeout(DEADLINE_S):
-            while not follower.done(str(self.stream.pk)):
+            while not follower.done(stream or str(self.stream.pk)):
                 await self.hub.tick()
                 await self.pull(reader, follower, 100, patience_s=0.02)
 
@@ -236,6 +236,38 @@ async def test_a_turn_that_no_message_told_of_is_found_by_the_tick(theatre: Thea
     await theatre.hub.tick()
     reader, _ = theatre.readers[0]
     assert await within(reader.next) == Opened(str(later.pk))
+
+
+async def answered(topic: str) -> Stream:
+    """A turn that was asked for, answered and ended, and none of whose messages came through."""
+    stream = await sync_to_async(lambda: Stream.objects.claim(new_stream(topic).pk, "w", 600))()
+    assert stream is not None
+    await Theatre(get_hub(), stream).commit([("text", "short"), ("end", "")], "drop", Outcome("done"))
+    return stream
+
+
+async def test_a_turn_that_was_over_before_a_tick_looked_is_told_once(theatre: Theatre) -> None:
+    await theatre.attach(0)
+    reader, follower = theatre.readers[0]
+    missed = str((await answered(theatre.stream.topic)).pk)
+    await theatre.to_the_end(reader, follower, missed)
+    assert follower.streams[missed].text == "short"
+    watched = theatre.hub.watched_streams
+    for _ in range(3):
+        await theatre.hub.tick()
+    await theatre.pull(reader, follower, 100, patience_s=0.02)
+    assert theatre.hub.watched_streams < watched  # Nobody reads it again.
+
+
+async def test_a_turn_that_a_fresh_page_shows_is_not_told_to_it(theatre: Theatre) -> None:
+    await theatre.attach(0)
+    await answered(theatre.stream.topic)
+    await theatre.attach(0)
+    await theatre.hub.tick()
+    (before, _), (after, _) = theatre.readers
+    assert isinstance(await within(before.next), Opened)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(after.next(), 0.05)
 
 
 async def test_a_turn_begun_and_finished_while_away_is_sent_to_one_who_says_since(theatre: Theatre) -> None:
