@@ -27,6 +27,9 @@ from streaming.reporting import Reporter
 
 logger = logging.getLogger(__name__)
 RESTART_S = 1.0
+# How often to look for jobs that nothing announces: those that a process which hung was taking when PostgreSQL ended
+# its transaction. The sweep can be one of them, and the next is not queued while it waits.
+POLL_S = 1.0
 # How long Procrastinate may take to leave its queue, which waits for a database that is away.
 LEAVE_S = 2.0
 
@@ -109,6 +112,7 @@ async def _serve(own: App, engine: WorkerEngine, database: DatabaseThread, queue
         queues=[queue],
         name=f"{queue} {engine.worker}",
         concurrency=concurrency,
+        fetch_job_polling_interval=POLL_S,
         delete_jobs="always",
         additional_context={"engine": engine, "database": database},
         install_signal_handlers=False,

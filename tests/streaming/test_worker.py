@@ -121,6 +121,26 @@ async def test_a_worker_that_loses_its_queue_keeps_its_answers_and_takes_jobs_ag
         assert (await ended(stream_of(second))).text == "Again"
 
 
+async def test_a_job_that_a_hung_worker_was_taking_is_taken_by_another(
+    reply: Message, conversation: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from streaming import worker as module
+
+    monkeypatch.setattr(module, "POLL_S", 0.1)
+    async with worker_with(ScriptedProvider(["Hello"], ["Again"])):
+        await ended(stream_of(reply))
+        second = await sync_to_async(new_stream)()
+        # The transaction in which it was taken is rolled back: it waits again, and no notification says so.
+        await sync_to_async(execute)(
+            "SET session_replication_role = replica; "
+            "INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock, args) VALUES "
+            f"('answers', 'streaming.generate', '{second.pk}', '{{\"stream\": \"{second.pk}\"}}'); "
+            "RESET session_replication_role"
+        )
+        async with asyncio.timeout(3):
+            assert (await ended(second.pk)).text == "Again"
+
+
 async def test_a_worker_whose_queue_ended_comes_back_to_it(reply: Message, monkeypatch: pytest.MonkeyPatch) -> None:
     from streaming import worker as module
 
