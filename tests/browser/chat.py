@@ -60,13 +60,18 @@ class Chat:
         return int(self.replies.last.get_attribute("data-seq") or 0)
 
     def ask(self, prompt: str = "", /, **fields: Any) -> None:
-        """Send a prompt, or a directive for the model server, as soon as the page's script runs."""
-        expect(self.page.locator("#connection[data-state='']")).to_have_count(0)
+        """Send a prompt, or a directive for the model server."""
+        self.listens()
         self.composer.fill(prompt or directive(**fields))
         self.page.get_by_role("button", name="Send").click()
 
+    def listens(self) -> None:
+        """Wait until the page's script runs: what the server rendered is there before."""
+        expect(self.page.locator("#connection[data-state='']")).to_have_count(0)
+
     def begins(self, turns: int = 1) -> None:
-        """Wait until so many turns are here and the newest has said something."""
+        """Wait until so many turns are here, the newest has said something and the page's keys work."""
+        self.listens()
         expect(self.replies).to_have_count(turns)
         expect(self.replies.last.locator(".body")).not_to_be_empty()
 

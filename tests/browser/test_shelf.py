@@ -88,14 +88,18 @@ def test_the_list_is_right_again_after_a_lost_connection(new_person: People, sit
 
 def test_a_page_that_nobody_sees_does_not_ask(new_person: People) -> None:
     chat = asked(new_person())
-    requests: list[str] = []
-    chat.page.on("request", lambda request: requests.append(request.url))
-    chat.page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
-    chat.page.evaluate("document.getElementById('chats').dispatchEvent(new Event('refresh'))")
-    chat.page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    sent = """hidden => {
+        Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});
+        let sent = 0;
+        document.addEventListener('htmx:beforeSend', () => sent++);
+        document.getElementById('chats').dispatchEvent(new Event('refresh'));
+        return sent;
+    }"""
+    assert chat.page.evaluate(sent, True) == 0
     with chat.page.expect_response(lambda response: "/chats/" in response.url):
-        pass
-    assert len([url for url in requests if "/chats/" in url]) == 1
+        chat.page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    expect(chat.page.locator("#chats.htmx-request")).to_have_count(0)
+    assert chat.page.evaluate(sent, False) == 1
 
 
 def test_the_focus_stays_in_a_list_that_changes(new_person: People) -> None:
