@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from conversations.access import Access
 from conversations.models import Conversation, Token
-from streaming.background import forever
+from streaming.background import start_apart
 from streaming.hub import get_hub
 
 BATCH = 1000
@@ -69,7 +69,7 @@ class Watch:
         key, changed = (access, conversation), asyncio.Event()
         self._changed.setdefault(key, set()).add(changed)
         if self._looking is None:
-            self._looking = asyncio.create_task(forever(self.look, _pause), name="access")
+            self._looking = start_apart("access", self.look, _pause)
         try:
             yield changed
         finally:

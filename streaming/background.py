@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from typing import ParamSpec, TypeVar
 
 from django.db import InterfaceError, InternalError, OperationalError, close_old_connections, connection, connections
@@ -14,6 +15,7 @@ from django.db import InterfaceError, InternalError, OperationalError, close_old
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
+Task = asyncio.Task[None]
 CLOSE_S = 2.0
 # The connection or its transaction is gone, and what was asked may be asked again on another one. Internal: PostgreSQL
 # ended a transaction that stood still for too long, or is a server that may only be read from by now.
@@ -75,6 +77,12 @@ async def forever(step: Callable[[], Awaitable[None]], pause: Callable[[], Await
         except Exception:
             logger.exception("%s failed; going on", getattr(step, "__qualname__", step))
             await asyncio.sleep(0.2)
+
+
+def start_apart(name: str, step: Callable[[], Awaitable[None]], pause: Callable[[], Awaitable[object]]) -> Task:
+    """`forever`, as a task that outlives the request it is started by and carries nothing of it: its log lines are
+    not about that request."""
+    return asyncio.create_task(forever(step, pause), name=name, context=Context())
 
 
 class Periodic:

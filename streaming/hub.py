@@ -22,7 +22,7 @@ from django.conf import settings
 from django.db.models.functions import Now
 
 from streaming import metrics
-from streaming.background import DatabaseThread, forever
+from streaming.background import DatabaseThread, start_apart
 from streaming.document import Document
 from streaming.frames import Piece, Row
 from streaming.models import Chunk, Stream, last_seq
@@ -172,7 +172,7 @@ class Hub:
     async def join(self, reader: Reader, topic: str) -> Feed:
         """Subscribe to `topic`. When this returns, no message of it can pass `reader` by unnoticed."""
         if not self._tasks:
-            self._tasks.append(asyncio.create_task(forever(self.tick, _after_a_tick), name="hub tick"))
+            self._tasks.append(start_apart("hub tick", self.tick, _after_a_tick))
         async with self._membership:  # Two that join at the same moment must both wait for the one subscription.
             feed = self._feeds.setdefault(topic, Feed(topic))
             await self._subscribe(feed)
@@ -204,7 +204,7 @@ class Hub:
 
     async def _open_channel(self) -> None:
         self._channel = await self._layer.new_channel("hub")  # type: ignore[call-arg]  # Its types lack the prefix.
-        self._tasks.append(asyncio.create_task(forever(self._receive, _at_once), name="hub"))
+        self._tasks.append(start_apart("hub", self._receive, _at_once))
 
     async def _receive(self) -> None:
         """Hear the next messages; some at once, as the pause after them costs as much as one."""
