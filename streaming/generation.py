@@ -111,8 +111,9 @@ class Generation:
     async def _attempt(self, attempt: int) -> Outcome:
         """Ask the model once. What an earlier attempt said is discarded by the first words of this one, not before."""
         stale = self.log.spoken
+        clock, limit_s = asyncio.get_running_loop().time, settings.STREAM_SILENCE_S
         try:
-            async with asyncio.timeout(settings.STREAM_SILENCE_S) as silence:
+            async with asyncio.timeout(limit_s) as silence:
                 async with aclosing(self._provider.stream(self.stream.request)) as parts:
                     async for part in parts:
                         if stale:
@@ -124,7 +125,9 @@ class Generation:
                         if self.log.full:
                             silence.reschedule(None)  # The database's slowness is not the model's silence.
                             await self.log.committed()
-                        silence.reschedule(asyncio.get_running_loop().time() + settings.STREAM_SILENCE_S)
+                        # Set anew for each word, a timer costs as much as reading it; so it is set a little late.
+                        if (silence.when() or 0) < clock() + limit_s:
+                            silence.reschedule(clock() + limit_s * 1.05)
         except TimeoutError:
             if not silence.expired():
                 raise
