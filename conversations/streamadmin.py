@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
@@ -40,7 +40,8 @@ class AnswerAdmin(StreamAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Stream]:
         whose = {"owner_name": F("message__conversation__owner__username"), "talk": F("message__conversation")}
-        return super().get_queryset(request).annotate(**whose)
+        answerable = Q(message__conversation__isnull=False, message__conversation__deleted_at=None)
+        return super().get_queryset(request).annotate(**whose, answerable=answerable)
 
     @admin.display(description="owner")
     def owner(self, stream: Stream) -> str:

@@ -492,7 +492,10 @@ def test_a_prompt_is_asked_again_beside_its_answer(running_stream: Stream, at_ro
 
 def test_nothing_is_asked_again_in_a_deleted_conversation(running_stream: Stream, at_roots: Client) -> None:
     finish(running_stream, 3)
+    page = page_of("streaming_stream", running_stream.pk)
+    assert "Ask again" in at_roots.get(page).content.decode()
     Conversation.objects.get().discard()
+    assert "Ask again" not in at_roots.get(page).content.decode()
     assert at_roots.post(page_of("streaming_stream", running_stream.pk, "retry")).status_code == 404
     assert Stream.objects.count() == 1
 
