@@ -19,6 +19,7 @@ from django.db import Error as DatabaseError
 from conversations.access import Access
 from conversations.commands import Ack, Ask, Asking, Attach, BadFrame, Edit, Stop, parse
 from conversations.models import Conversation, Message, Refused
+from conversations.templatetags.turns import begun, note
 from conversations.watch import get_watch
 from streaming.frames import Piece, encode
 from streaming.hub import get_hub
@@ -36,6 +37,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
 
     # No such layer, on purpose: the process's hub subscribes once for all its connections.
     channel_layer_alias = ""
+    mine = True
 
     conversation: Conversation
     reader: Reader | None = None
@@ -172,7 +174,10 @@ class ConversationConsumer(AsyncWebsocketConsumer):
 
     async def _send_item(self, item: Item) -> None:
         if isinstance(item, Piece):
-            for text in item.native:
+            frames = list(item.native)
+            if self.rendered and (html := note(item.rows)):
+                frames.insert(len(frames) - item.ends, encode({"type": "note", "stream": item.stream, "html": html}))
+            for text in frames:
                 await self._send_text(text)
         elif isinstance(item, Opened):
             await self._send_turn(item.stream)
@@ -187,10 +192,14 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         async with self.turning:
             if stream in self.turns:
                 return
-            turn = await get_hub().database().run(self.conversation.turn, stream)
+            turn = await get_hub().database().run(self._turn, stream)
             self.turns.add(stream)
             if turn is not None:
                 await self._send(turn)
+
+    def _turn(self, stream: str) -> dict[str, Any] | None:
+        turn = self.conversation.turn(stream)
+        return begun(turn, mine=self.mine) if turn and self.rendered else turn
 
     async def _refuse(self, code: str, detail: str, **about: str) -> None:
         await self._send({"type": "error", "code": code, "detail": detail, **about})

@@ -15,6 +15,8 @@ NOBODYS = UUID(int=0)
 class SharedConsumer(ConversationConsumer):
     """One reader with a link, whoever it is; the connection ends with the link (ACCESS_CHECK_S)."""
 
+    mine = False
+
     async def connect(self) -> None:
         route = self.scope["url_route"]["kwargs"]
         self.secret: str = route["secret"]

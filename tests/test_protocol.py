@@ -215,10 +215,27 @@ async def test_pages_get_what_is_described_in_place_of_text(
     async with engine_with(provider), connected(conversation, alices_token, "?render=html") as socket:
         await socket.say({"type": "attach"}, ask(0))
         heard = await socket.until("end")
-    page = [frame for frame in heard if frame["type"] == "html"]
-    assert shapes(page) == shapes(examples("page")[:1])
-    assert fields("html") == set(page[0]) - {"type"}
+    page = [frame for frame in heard if frame["type"] in ("html", "note")]
+    assert shapes(page) == shapes(examples("page"))
+    assert [fields(frame["type"]) == set(frame) - {"type"} for frame in page] == [True] * len(page)
+    assert [frame["type"] for frame in heard[-2:]] == ["note", "end"]
     assert [frame["kind"] for frame in heard if frame["type"] == "delta"] == [REASONING]
+
+
+@pytest.mark.parametrize("place", ["prompt", "reply"])
+async def test_pages_get_the_messages_of_a_turn_as_html_in_place_of_text(
+    conversation: Conversation, alices_token: str, hub_stopped: None, place: str
+) -> None:
+    turns = []
+    async with engine_with(ScriptedProvider(["<b>Hi"])):
+        for query in ("", "?render=html"):
+            async with connected(conversation, alices_token, query) as socket:
+                await socket.say({"type": "attach"}, ask(0))
+                turns.append((await socket.until("end"))[0])
+    native, page = (turn[place] for turn in turns)
+    assert set(page) == set(native) - {"text", "reasoning"} | {"html"}
+    assert page["html"].startswith('<li class="message') and f'id="message-{native["id"]}"' in page["html"]
+    assert native["text"] in page["html"] and "Hi" not in page["html"]
 
 
 async def test_a_client_that_does_what_the_document_says_shows_what_is_stored(

@@ -1,8 +1,10 @@
-"""How stored text becomes page text: the one place between a message and its HTML (static/js/reply.js mirrors it)."""
+"""How stored text becomes page text: the one place between a message and its HTML, at first and as it goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
+from functools import lru_cache
+from math import ceil
 from typing import Any
 
 from django import template
@@ -11,15 +13,16 @@ from django.template import Context, Engine
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
-from conversations.models import Message
+from conversations.models import Message, Role
+from streaming.frames import END, RESTART, RETRY, Row
 from streaming.models import LIVE, Status, Stream
 from streaming.rendering import render
 from streaming.unfinished import render_live
 
 register = template.Library()
 CUT = ("length", "content_filter")
-NOTES = (*Status.values, "retry", *CUT)
 KEPT_CHARS = 16_000_000
+KEPT_NOTES = 1000
 
 
 class Kept:
@@ -46,38 +49,73 @@ kept = Kept(KEPT_CHARS)
 
 @register.simple_tag(takes_context=True)
 def turn(context: Context, message: Message, said: dict[str, Any]) -> SafeString:
-    """A message on the page. One that has ended is rendered once for all readers: only its neighbours may change."""
-    mine = bool(context.get("mine"))
+    """A message on the page."""
+    return html_of(said, foot(message.stream) if message.stream else {}, mine=bool(context.get("mine")))
+
+
+def begun(turn: dict[str, Any], *, mine: bool) -> dict[str, Any]:
+    """A `turn` frame for pages: HTML in place of text. Its reply is as before its first row, whatever it is by now."""
+    prompt, reply = turn["prompt"], turn["reply"]
+    status = reply["status"] if reply["status"] == Status.PENDING else Status.STREAMING.value
+    reply = {**reply, "status": status}
+    html = {"prompt": html_of(prompt, {}, mine=mine), "reply": html_of(reply, {"state": status}, mine=mine)}
+    said = {"prompt": prompt, "reply": reply}
+    textless = {who: {name: said[who][name] for name in said[who] if name not in ("text", "reasoning")} for who in said}
+    return turn | {who: textless[who] | {"html": html[who]} for who in said}
+
+
+def html_of(said: dict[str, Any], foot: dict[str, Any], *, mine: bool) -> SafeString:
+    """A message's HTML. One that has ended, or not begun, is rendered once for all: only its neighbours change."""
     # The template itself is in the key, so that another one takes effect where templates are reloaded.
-    form = Engine.get_default().get_template(f"conversations/_{'reply' if message.stream else 'prompt'}.html")
-    key = (form, said["id"], tuple(said["branches"]), mine)
-    html = kept.get(key)
+    form = Engine.get_default().get_template(
+        f"conversations/_{'prompt' if said['role'] == Role.USER else 'reply'}.html"
+    )
+    key = (form, said["id"], tuple(said["branches"]), mine, said["status"], *foot.values())
+    html = kept.get(key) if (fixed := said["status"] not in LIVE or said["seq"] == 0) else None
     if html is None:
-        html = form.render(Context({"said": said, "mine": mine, **foot(message.stream)}))
-        if said["status"] not in LIVE:
+        html = form.render(Context({"said": said, "mine": mine, **foot})).strip()
+        if fixed:
             kept.add(key, html)
     return mark_safe(html)  # nosec B308  # As a template rendered it.
 
 
-def foot(stream: Stream | None) -> dict[str, Any]:
+def foot(stream: Stream) -> dict[str, Any]:
     """What stands under a reply (templates/conversations/_note.html)."""
-    if stream is None:
-        return {}
-    tokens, detail = (stream.usage or {}).get("completion_tokens"), (stream.error or {}).get("detail")
-    return {"state": note(stream), "detail": detail, "tokens": tokens, "attempt": stream.attempt}
+    return ended(stream.status, stream.finish_reason, stream.usage, stream.error) | {"attempt": stream.attempt}
 
 
-def note(stream: Stream) -> str:
-    """Which note stands there: the reply's status, or why a done one is short."""
-    cut = stream.status == Status.DONE and stream.finish_reason in CUT
-    return stream.finish_reason if cut else stream.status
+def ended(status: str, finish_reason: str | None, usage: Any, error: Any) -> dict[str, Any]:
+    """Which note stands there: the reply's status, or why a done one is short; and what it tells."""
+    cut = status == Status.DONE and finish_reason in CUT
+    tokens = (usage or {}).get("completion_tokens")
+    told = {"detail": (error or {}).get("detail"), "tokens": tokens if isinstance(tokens, int) else None}
+    return {"state": finish_reason if cut else status} | told
+
+
+def note(rows: Iterable[Row]) -> str | None:
+    """The HTML of the note behind these rows, if one of them changes it."""
+    told: dict[str, Any] = {}
+    for row in rows:
+        data = row.data or {}
+        if row.kind == END:
+            told = ended(**data)
+        elif row.kind == RETRY:
+            told = {"state": RETRY, **data, "wait": ceil(data["wait_s"])}
+        elif row.kind == RESTART:
+            told = {"state": Status.STREAMING.value, **data}
+        elif told:
+            told["state"] = Status.STREAMING.value
+    return _note(**told) if told else None
+
+
+@lru_cache(maxsize=KEPT_NOTES)
+def _note(**told: Hashable) -> str:
+    return Engine.get_default().get_template("conversations/_note.html").render(Context(told)).strip()
 
 
 @register.filter
-def answer(said: dict[str, Any] | None) -> SafeString:
-    """The HTML of a reply as far as it is known; nothing in the template for the script."""
-    if not said:
-        return SafeString()
+def answer(said: dict[str, Any]) -> SafeString:
+    """The HTML of a reply as far as it is known."""
     html = (render_live if said["status"] in LIVE else render)(said["text"])
     return mark_safe(html)  # nosec B308  # As the sanitising renderer made it.
 
@@ -96,15 +134,9 @@ def models() -> list[str]:
 
 
 @register.simple_tag
-def place(said: dict[str, Any] | None) -> dict[str, Any]:
-    """Which of the messages in its place one is, and the ids of its neighbours; alone in a template for the script."""
-    branches = said["branches"] if said else [""]
-    at = branches.index(said["id"]) if said else 0
+def place(said: dict[str, Any]) -> dict[str, Any]:
+    """Which of the messages in its place one is, and the ids of its neighbours."""
+    branches = said["branches"]
+    at = branches.index(said["id"])
     before, after = "" if at == 0 else branches[at - 1], "".join(branches[at + 1 : at + 2])
     return {"at": at + 1, "of": len(branches), "before": before, "after": after}
-
-
-@register.simple_tag
-def notes() -> tuple[str, ...]:
-    """Every note there is, for the script to clone."""
-    return NOTES

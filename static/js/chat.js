@@ -1,22 +1,23 @@
 // The page of a conversation for its owner: what the thread shows, and the commands of whoever sits before it.
 
-import { Composer, sendsOnEnter } from "./composer.js";
-import { promptElement } from "./reply.js";
+import { Composer } from "./composer.js";
 import { keep, kept } from "./store.js";
-import { announce, Thread } from "./thread.js";
+import { announce, messageOf, Thread } from "./thread.js";
 
 const BUSY = "An answer is still being written. Wait for its end or stop it first.";
 const $ = (selector) => document.querySelector(selector);
 
 const id = $("#main").dataset.conversation;
 const list = $("#messages");
-const outbox = $("#outbox");
 const composer = new Composer($("#composer"), `draft:${id}`);
-let asked = JSON.parse(kept(`asked:${id}`) || "null"); // The frame that was sent, and not yet seen as a turn.
+const editor = new Composer($("#edit-template").content.firstElementChild);
+let asked = null; // The frame that was sent, and not yet seen as a turn.
 let stopping = null; // the stream whose end was asked for
+let news = false; // An answer ended while nobody looked.
 
 if (kept("draft:new") === list.querySelector(".prompt .body")?.textContent) keep("draft:new", "");
-if (asked && list.querySelector(`[data-key="${asked.key}"]`)) settle();
+const unseen = JSON.parse(kept(`asked:${id}`) || "null");
+waitFor(unseen && list.querySelector(`[data-key="${unseen.key}"]`) ? null : unseen);
 
 const thread = new Thread(`/ws/conversations/${id}/`, {
   opened() {
@@ -25,11 +26,11 @@ const thread = new Thread(`/ws/conversations/${id}/`, {
   },
   turn({ prompt, reply }) {
     forgetHit();
-    if ([prompt.key, reply.key].includes(asked?.key)) settle();
+    if ([prompt.key, reply.key].includes(asked?.key)) waitFor(null);
   },
   ended(reply) {
     if (stopping === reply.state.stream) stopping = null;
-    if (document.hidden) document.title = `✓ ${title()}`;
+    news = document.hidden;
   },
   painted: showLive,
   refused,
@@ -39,7 +40,7 @@ function refused({ code, detail, key }) {
   const mine = asked && (key === asked.key || code === "bad_frame");
   if (mine) {
     const { text = "" } = asked;
-    settle();
+    waitFor(null);
     if (composer.text !== text) composer.text = [text, composer.text].filter(Boolean).join("\n\n");
   }
   if (code === "unknown_message") location.reload(); // What is shown here was cleared elsewhere.
@@ -53,11 +54,9 @@ function ask(frame) {
     composer.say(asked ? "The last message is still on its way." : BUSY);
     return false;
   }
-  asked = { ...frame, key: uuid() };
-  keep(`asked:${id}`, JSON.stringify(asked));
+  waitFor({ ...frame, key: uuid() });
   composer.say("");
   composer.focus();
-  showOutbox();
   thread.connection.send(asked);
   thread.follow.stick();
   return true;
@@ -66,22 +65,17 @@ function ask(frame) {
 const prompt = (text) => ask({ type: "ask", text, parent: idOf(list.lastElementChild) });
 const idOf = (message) => message?.id.replace("message-", "") ?? null;
 
-function settle() {
-  asked = null;
-  keep(`asked:${id}`, "");
-  showOutbox();
-}
-
-function showOutbox() {
-  outbox.replaceChildren();
-  if (asked?.text) outbox.append(promptElement({ id: "", ...asked }));
+function waitFor(frame) {
+  asked = frame;
+  keep(`asked:${id}`, asked && JSON.stringify(asked));
+  $("#outbox").hidden = !asked?.text;
+  $("#outbox .body").textContent = asked?.text;
   composer.form.classList.toggle("sending", Boolean(asked));
 }
 
 function stop() {
-  const reply = thread.live;
-  if (!reply) return;
-  stopping = reply.state.stream;
+  if (!thread.live) return;
+  stopping = thread.live.state.stream;
   pause(false);
   composer.focus();
   if (!thread.connection.send({ type: "stop", stream: stopping })) post($("#stop-form")).catch(() => {});
@@ -89,9 +83,7 @@ function stop() {
 }
 
 function pause(paused) {
-  const button = $("#pause");
-  button.setAttribute("aria-pressed", paused);
-  button.title = paused ? "Go on here" : "Pause here; the answer goes on";
+  $("#pause").setAttribute("aria-pressed", paused);
   if (thread.paused !== paused) thread.pause(paused);
 }
 
@@ -104,19 +96,14 @@ async function post(form, button) {
 // A search may have led into a branch (`?message=`): a reload shows it again until there is another to be shown.
 const forgetHit = () => history.replaceState(null, "", location.pathname);
 
-// It may be changed elsewhere.
-function title() {
-  return `${$("#conversation-title").textContent} · Chatsite`;
-}
-
 function showLive() {
-  const live = thread.live;
-  composer.form.classList.toggle("answering", Boolean(live));
+  const live = Boolean(thread.live);
+  composer.form.classList.toggle("answering", live);
+  composer.form.classList.toggle("stopping", live && Boolean(stopping));
   composer.box.placeholder = live ? "You can send when it ends" : "Ask anything";
-  composer.form.classList.toggle("stopping", Boolean(live && stopping));
   if (!live) pause(false);
-  $(`.conversation-list [data-conversation="${id}"]`)?.toggleAttribute("data-live", Boolean(live));
-  if (!document.title.startsWith("✓") || live) document.title = live ? `… ${title()}` : title();
+  news &&= document.hidden && !live;
+  document.title = `${live ? "… " : news ? "✓ " : ""}${$("#conversation-title").textContent} · Chatsite`;
 }
 
 // randomUUID exists on https and localhost only.
@@ -126,50 +113,34 @@ function uuid() {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
-// A prompt gives way to a form with its text; Escape gives it back.
+// A prompt gives way to a form with its text until that is sent or given up.
 function edit(message) {
-  const form = $("#edit-template").content.cloneNode(true).firstElementChild;
-  const box = form.querySelector("textarea");
-  const close = () => (form.remove(), message.classList.remove("editing"), message.querySelector("[data-action=edit]").focus());
-  box.value = message.querySelector(".body").textContent;
-  message.classList.add("editing");
-  message.append(form);
-  box.focus();
-  form.querySelector("[data-action=cancel]").addEventListener("click", close);
-  form.addEventListener("keydown", (event) => {
-    if (sendsOnEnter(event)) form.requestSubmit();
-    else if (event.key === "Escape") close();
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  });
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    if (box.value.trim() && ask({ type: "edit", message: idOf(message), text: box.value })) close();
-  });
+  message.append(editor.form);
+  editor.text = message.querySelector(".body").textContent;
+  editor.box.focus();
 }
 
-composer.form.addEventListener("submit", (event) => {
-  if (event.defaultPrevented) return;
-  event.preventDefault();
-  if (prompt(composer.text)) composer.text = "";
+function endEdit() {
+  const message = editor.form.parentElement;
+  editor.form.remove();
+  message.querySelector("[data-action=edit]").focus();
+}
+
+editor.form.addEventListener("reset", endEdit);
+editor.form.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  event.stopPropagation();
+  endEdit();
 });
+
+editor.onsubmit = (text) => ask({ type: "edit", message: idOf(editor.form.parentElement), text }) && endEdit();
+composer.onsubmit = (text) => prompt(text) && (composer.text = "");
 
 const submits = {
   "stop-form": stop,
   "again-form": ({ value }) => ask({ type: "regenerate", message: value }),
   "continue-form": () => prompt($("#continue-form").elements.text.value),
-  "choose-form": (button) => {
-    if (asked || thread.live) return composer.say(BUSY);
-    const label = button.getAttribute("aria-label");
-    return post($("#choose-form"), button).then((page) => {
-      forgetHit();
-      thread.show(page);
-      const branches = document.getElementById(`message-${button.value}`)?.querySelector(".branches");
-      branches?.querySelector(`[aria-label="${label}"]`).focus();
-      announce(`Version ${branches?.textContent}`);
-    }, () => composer.say("The other version could not be fetched. Try again."));
-  },
+  "choose-form": choose,
 };
 for (const [name, act] of Object.entries(submits)) {
   document.getElementById(name).addEventListener("submit", (event) => {
@@ -178,22 +149,29 @@ for (const [name, act] of Object.entries(submits)) {
   });
 }
 
+async function choose(button) {
+  if (asked || thread.live) return composer.say(BUSY);
+  const page = await post($("#choose-form"), button).catch(() => null);
+  if (!page) return composer.say("The other version could not be fetched. Try again.");
+  forgetHit();
+  thread.show(page);
+  const branches = messageOf(button.value)?.querySelector(".branches");
+  branches?.querySelector(`[aria-label="${button.ariaLabel}"]`).focus();
+  announce(`Version ${branches?.textContent}`);
+}
+
 $("#pause").addEventListener("click", () => pause(!thread.paused));
 
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !event.isComposing && !$(":popover-open")) stop();
 });
 
-document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && document.title.startsWith("✓")) document.title = title();
-});
-
+document.addEventListener("visibilitychange", showLive);
 document.addEventListener("htmx:oobAfterSwap", showLive); // A title that was changed elsewhere comes with the list.
 
 list.addEventListener("click", ({ target }) => {
-  const message = target.closest("[data-action=edit]")?.closest(".message");
-  if (message) edit(message);
+  const button = target.closest("[data-action=edit]");
+  if (button) edit(button.closest(".message"));
 });
 
-showOutbox();
 showLive();

@@ -1,24 +1,23 @@
-// The form a prompt is typed in: grows with the text, keeps a draft, sends on Enter. Works as a plain form without it.
+// A form a prompt is typed in: grows with the text, sends on Enter, and keeps a draft if it is named. Works as a plain
+// form without it.
 
 import { keep, kept } from "./store.js";
 
 const touch = matchMedia("(hover: none) and (pointer: coarse)");
-
-// On a touch keyboard there is no Shift-Enter, so Enter stays a new line there.
-export const sendsOnEnter = ({ key, shiftKey, isComposing }) => key === "Enter" && !shiftKey && !isComposing && !touch.matches;
-
 const growsByItself = CSS.supports("field-sizing", "content");
 
 export class Composer {
-  constructor(form, draft) {
+  onsubmit = null; // Takes the text in place of the server.
+
+  constructor(form, draft = "") {
     this.form = form;
     this.draft = draft;
     this.box = form.elements.text;
-    this.problem = form.querySelector("#problem");
-    if (!this.box.value) this.box.value = kept(draft);
+    this.problem = form.querySelector(".problem");
+    this.box.value ||= kept(draft);
     this.box.addEventListener("input", () => this.changed());
     this.box.addEventListener("keydown", (event) => this.key(event));
-    form.addEventListener("submit", (event) => this.fits() || event.preventDefault());
+    form.addEventListener("submit", (event) => this.submitted(event));
     this.grow();
   }
 
@@ -32,7 +31,7 @@ export class Composer {
   }
 
   changed() {
-    keep(this.draft, this.text);
+    if (this.draft) keep(this.draft, this.text);
     this.say("");
     this.grow();
   }
@@ -48,17 +47,20 @@ export class Composer {
     if (!touch.matches) this.box.focus();
   }
 
+  // On a touch keyboard there is no Shift-Enter, so Enter stays a new line there.
   key(event) {
-    if (!sendsOnEnter(event)) return;
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || touch.matches) return;
     event.preventDefault();
     this.form.requestSubmit();
   }
 
-  fits() {
+  submitted(event) {
     const limit = Number(this.form.dataset.max);
     const size = [...this.text].length;
     if (size > limit) this.say(`That is ${size.toLocaleString("en")} characters; at most ${limit.toLocaleString("en")} fit. Shorten it a little.`);
-    return size <= limit && this.text.trim() !== "";
+    const fits = size <= limit && this.text.trim() !== "";
+    if (!fits || this.onsubmit) event.preventDefault();
+    if (fits) this.onsubmit?.(this.text);
   }
 
   say(problem) {

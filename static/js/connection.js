@@ -38,7 +38,7 @@ export class Connection {
   connect() {
     if (this.final) return;
     this.abandon();
-    this.on.state("connecting");
+    this.on.state(this.tries ? "waiting" : "connecting");
     const socket = new WebSocket(this.url);
     this.socket = socket;
     this.timer = setTimeout(() => this.lost(), CONNECT_MS);

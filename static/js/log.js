@@ -2,26 +2,13 @@
 
 export const isLive = (status) => ["pending", "streaming"].includes(status);
 
-// A reply as it begins. One that is caught up on ends with its `end` frame, whatever it has become by now.
-export const begin = ({ stream, seq = 0, status = "pending" }) => ({
-  stream,
-  seq: Number(seq),
-  status: status === "pending" ? status : "streaming",
-});
-
 // Take a frame into `state`; false for what is known already.
 export function apply(state, { type, seq = Infinity, status }) {
   // The position of an end may be known (the rows were there when the page was made), its message cannot be. HTML is
-  // what a position looks like: it may come again, and at the end it does. Progress has no position.
+  // what a position looks like: it may come again, and at the end it does. Notes and progress have no position.
   const known = type === "html" ? seq < state.seq : seq <= state.seq && type !== "end";
   if (known || !isLive(state.status)) return false;
   if (seq !== Infinity) state.seq = Math.max(state.seq, seq);
   state.status = type === "end" ? status : "streaming";
   return true;
-}
-
-// Which note stands under an ended reply (the server's `note` says the same).
-export function noteOf({ status, finish_reason }) {
-  const cut = status === "done" && ["length", "content_filter"].includes(finish_reason);
-  return cut ? finish_reason : status;
 }

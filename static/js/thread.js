@@ -2,7 +2,7 @@
 // goes on from there, after each reply's data-seq. For whoever may only read, it is all there is.
 
 import { Connection } from "./connection.js";
-import { promptElement, Reply } from "./reply.js";
+import { Reply } from "./reply.js";
 import { Follow } from "./scroll.js";
 import { Speech } from "./speech.js";
 
@@ -11,6 +11,7 @@ const LABELS = { connecting: "Connecting…", waiting: "Reconnecting…", open: 
 const $ = (selector) => document.querySelector(selector);
 
 export const announce = (text) => ($("#announcer").textContent = text);
+export const messageOf = (id) => document.getElementById(`message-${id}`);
 
 export class Thread {
   // `on` may have opened(), turn(frame), ended(reply), refused(frame) and painted().
@@ -19,7 +20,6 @@ export class Thread {
     this.list = $("#messages");
     this.follow = new Follow($("#main"), $("#jump"));
     this.queue = [];
-    this.painting = 0;
     this.paused = false;
     this.collect();
     // The turns after this one are news; on a page that a search led to, it may be in another branch.
@@ -52,63 +52,60 @@ export class Thread {
   // Stop following; the answer goes on. What came meanwhile is shown afterwards, and nothing is acknowledged until then.
   pause(paused) {
     this.paused = paused;
-    this.showWaiting(this.connection.isOpen ? "open" : "waiting");
-    if (!paused) this.schedule();
+    this.schedule();
+  }
+
+  get allLive() {
+    return [...this.replies.values()].filter(({ isLive, element }) => isLive && element.isConnected);
   }
 
   get live() {
-    return [...this.replies.values()].find((reply) => reply.isLive);
+    return this.allLive[0];
   }
 
   attach() {
     this.queue = []; // It all comes again.
-    const live = [...this.replies.values()].filter((reply) => reply.isLive);
-    const after = Object.fromEntries(live.map(({ state }) => [state.stream, state.seq]));
+    const after = Object.fromEntries(this.allLive.map(({ state }) => [state.stream, state.seq]));
     this.connection.send({ type: "attach", after, since: this.newest });
     this.on.opened?.();
   }
 
   // Once per painted frame, however many frames came. A hidden page is not painted, so a timer stands in.
   schedule() {
-    if (this.painting || this.paused) return;
+    if (this.unschedule || this.paused) return;
     const timer = setTimeout(() => this.paint(), 200);
     const frame = requestAnimationFrame(() => this.paint());
-    this.painting = 1;
     this.unschedule = () => (clearTimeout(timer), cancelAnimationFrame(frame));
   }
 
   paint() {
     this.unschedule();
-    this.painting = 0;
-    const frames = this.queue;
-    this.queue = [];
-    const changed = new Set();
-    for (const frame of frames) {
+    this.unschedule = null;
+    if (this.paused) return;
+    const heard = new Set();
+    for (const frame of this.queue.splice(0)) {
+      const reply = this.replies.get(frame.stream);
       if (frame.type === "turn") this.addTurn(frame);
       else if (frame.type === "error") this.refused(frame);
-      else {
-        const reply = this.replies.get(frame.stream);
-        reply?.take(frame);
-        if (reply) changed.add(reply);
-        else if (frame.seq) this.acknowledge(frame); // Of a branch that is not shown.
-        if (frame.type === "restart") announce(`The answer begins anew: attempt ${frame.attempt}.`);
-      }
+      else if (reply?.isLive) heard.add(reply) && this.take(reply, frame);
+      else if (frame.seq) this.acknowledge(frame); // Of a branch that is not shown.
     }
-    for (const reply of changed) this.render(reply);
+    for (const reply of heard) {
+      reply.speech ??= new Speech((text) => ($("#speech").textContent = text));
+      reply.speech.hear(reply.text, !reply.isLive);
+    }
     this.on.painted?.();
     this.follow.keep();
   }
 
-  render(reply) {
-    const ended = !reply.isLive && reply.element.dataset.status !== reply.state.status;
-    reply.render();
-    if (ended || reply.unacked >= ACK_BYTES) {
+  take(reply, frame) {
+    reply.take(frame);
+    if (frame.type === "restart") announce(`The answer begins anew: attempt ${frame.attempt}.`);
+    if (!reply.isLive || reply.unacked >= ACK_BYTES) {
       this.acknowledge(reply.state);
       reply.unacked = 0;
     }
-    reply.speech ??= new Speech((text) => ($("#speech").textContent = text));
-    reply.speech.hear(reply.text, ended);
-    if (!ended) return;
+    if (reply.isLive) return;
     announce(reply.state.status === "done" ? "The answer is complete." : reply.note.textContent);
     this.on.ended?.(reply);
     document.dispatchEvent(new Event("turned"));
@@ -123,20 +120,13 @@ export class Thread {
     const { stream, prompt, reply, chosen } = frame;
     this.newest = stream;
     this.on.turn?.(frame);
-    if (this.replies.has(stream) || !chosen) return;
-    const element = (id) => document.getElementById(`message-${id}`);
-    const asked = element(prompt.id);
-    const last = asked ?? element(prompt.parent);
+    if (!chosen || messageOf(reply.id)) return;
+    const asked = messageOf(prompt.id);
+    const last = asked ?? messageOf(prompt.parent);
     if (!last && prompt.parent) return void this.lookAgain();
-    while (this.list.lastChild && this.list.lastChild !== last) {
-      this.replies.delete(this.list.lastChild.dataset?.stream);
-      this.list.lastChild.remove();
-    }
-    if (last) this.list.append("\n");
-    const added = Reply.of(reply);
-    this.replies.set(stream, added);
-    if (!asked) this.list.append(promptElement(prompt), "\n");
-    this.list.append(added.element, "\n");
+    while (this.list.lastChild !== last) this.list.lastChild.remove();
+    this.list.insertAdjacentHTML("beforeend", (asked ? "" : prompt.html) + reply.html);
+    this.replies.set(stream, new Reply(this.list.lastChild));
     announce("An answer begins.");
     document.dispatchEvent(new Event("turned"));
   }
@@ -155,24 +145,11 @@ export class Thread {
 
   showConnection(state) {
     const place = $("#connection");
-    const again = state === "connecting" && place.dataset.was === "waiting";
-    place.querySelector("[data-fill]").textContent = LABELS[again ? "waiting" : state];
-    this.showWaiting(state, place.dataset.was);
-    place.querySelector("button").hidden = state !== "waiting";
-    if (state === "waiting" && place.dataset.was === "open") announce("The connection is lost. The answer goes on and will be here.");
-    if (state === "open" && place.dataset.was === "waiting") announce("Connected again.");
-    if (state !== "connecting") place.dataset.was = state;
+    const was = place.dataset.state;
     place.dataset.state = state;
-    for (const banner of document.querySelectorAll(".banner")) banner.hidden = banner.dataset.when !== state;
-  }
-
-  // A lively note would claim that words are coming while none can.
-  showWaiting(state, was) {
-    if (this.painting) this.paint();
-    if (state === "connecting" && was !== "waiting") return;
-    this.list.classList.toggle("still", state !== "open" || this.paused);
-    const note = /connecting|waiting/.test(state) ? "Waiting for the connection" : "";
-    this.live?.fill({ progress: this.paused ? "Paused on this page; the answer goes on" : note });
+    place.querySelector("[data-fill]").textContent = LABELS[state];
+    if (state === "waiting" && was !== state) announce("The connection is lost. The answer goes on and will be here.");
+    if (state === "open" && was === "waiting") announce("Connected again.");
   }
 
   // The source of an answer, Markdown and all, is with its stream; who may not ask for it gets what is to be seen.

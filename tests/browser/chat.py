@@ -89,9 +89,9 @@ class Chat:
         expect(self.page.locator("#connection")).to_have_attribute("data-state", "open")
 
     def says(self, words: str) -> None:
-        """Wait until the note under the newest reply has these words, however shortly."""
+        """Wait until the note under the newest reply shows these words, however shortly."""
         self.page.wait_for_function(
-            "words => [...document.querySelectorAll('.reply .note')].at(-1).textContent.includes(words)", arg=words
+            "words => [...document.querySelectorAll('.reply .note')].at(-1).innerText.includes(words)", arg=words
         )
 
     def is_cut_off(self) -> None:

@@ -160,7 +160,7 @@ def test_an_edit_made_without_a_connection_is_asked_once_when_it_is_back(visit: 
     cable.mend()
     expect(versions(chat, ".prompt")).to_have_text("2/2")
     chat.ends()
-    expect(chat.page.locator("#outbox li")).to_have_count(0)
+    expect(chat.page.locator("#outbox")).to_be_hidden()
     chat.looks_fresh()
 
 
@@ -255,7 +255,7 @@ def test_a_paused_page_stays_as_it_is_and_catches_up_exactly(visit: Visits) -> N
     chat.ask(**STEADY)
     chat.begins(turns=2)
     chat.page.get_by_role("button", name="Pause").click()
-    expect(chat.note).to_contain_text("Paused on this page")
+    chat.says("Paused on this page")
     seen = chat.text
     there.grows(len(seen) + 60)
     assert chat.text == seen
@@ -272,7 +272,7 @@ def test_a_paused_page_loses_nothing_with_its_connection(visit: Visits, cable: C
     chat.ask(**STEADY)
     chat.begins(turns=2)
     chat.page.get_by_role("button", name="Pause").click()
-    expect(chat.note).to_contain_text("Paused on this page")
+    chat.says("Paused on this page")
     seen = chat.text
     cable.cut()
     chat.is_cut_off()
@@ -320,8 +320,8 @@ def test_one_who_waits_for_a_place_is_told_so(new_person: People, site: Server, 
         first.ask(**ENDLESS)
         first.begins()
         second.ask(words=3)
-        expect(second.note).to_contain_text("Waiting for a free place")
+        second.says("Waiting for a free place")
         second.page.reload()
-        expect(second.note).to_contain_text("Waiting for a free place")
+        second.says("Waiting for a free place")
         first.composer.press("Escape")
         second.ends()
