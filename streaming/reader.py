@@ -105,7 +105,8 @@ class Reader:
         self._feed: Feed | None = None
         self._cursors: dict[str, Cursor] = {}
         self._attached = False
-        self._finished: set[str] = set()  # or known before
+        self._finished: set[str] = set()
+        self._known: set[str] = set()  # before it attached, and not asked for again
         self._missing: list[str] = []
         self._woken = asyncio.Event()
         self._in_flight: deque[tuple[str, int, int]] = deque()
@@ -134,7 +135,7 @@ class Reader:
         age_s = self._hub.unseen_s + LATE_S
         found = await self._hub.database().read(standings, self.topic, named, newest, age_s)
         self._missing.extend(after.keys() - {standing.stream for standing in found})
-        self._finished.update(standing.stream for standing in found if not standing.news)
+        self._known.update(standing.stream for standing in found if not standing.news)
         for standing in [standing for standing in found if standing.news]:
             seq = min(after.get(standing.stream, 0), standing.last)
             if not standing.live:
@@ -150,7 +151,7 @@ class Reader:
         return self._attached and self._lacks(stream)
 
     def _lacks(self, stream: str) -> bool:
-        known = stream in self._cursors or stream in self._finished
+        known = stream in self._cursors or stream in self._finished or stream in self._known
         return not known and self._only in (None, stream)
 
     def follow(self, tail: Tail) -> bool:
@@ -164,6 +165,7 @@ class Reader:
     def follow_new(self, stream: str) -> bool:
         """Follow a stream just made here, before any message or tick tells of it; False if one did already."""
         assert self._feed is not None
+        self._known.discard(stream)
         return self.follow(self._feed.tail(stream))
 
     def wake(self) -> None:
