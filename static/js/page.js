@@ -34,16 +34,11 @@ document.addEventListener(
   true,
 );
 
-// The list of chats asks for its newer self (htmx). Unseen it need not ask; seen again it must not wait.
-const chats = () => document.getElementById("chats");
-const refresh = () => document.hidden || chats()?.dispatchEvent(new Event("refresh"));
-
+// The list of chats asks for its newer self (htmx), at once when a turn began or ended here or it is seen again. Unseen
+// it need not ask.
 document.addEventListener("htmx:beforeRequest", (event) => {
   if (event.target.id === "chats" && document.hidden) event.preventDefault();
 });
-document.addEventListener("visibilitychange", refresh);
-document.addEventListener("turned", refresh); // A turn began or ended here.
-addEventListener("pageshow", (event) => event.persisted && refresh());
 
 document.addEventListener("click", ({ target }) => {
   const field = document.getElementById(target.dataset?.copy);

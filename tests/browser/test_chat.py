@@ -288,10 +288,14 @@ def test_a_killed_server_is_found_again_and_the_answer_ends(new_person: People, 
 def test_an_answer_begun_anew_says_so_until_it_ends(new_person: People) -> None:
     fields = {"words": 60, "delay_s": 0.05, "cut_after": 8, "fail_times": 1}
     chat = new_person().visits()
+    chat.ask(words=1)
+    chat.ends()
     chat.ask(**fields)
     chat.says("Attempt 2 of 3")
-    chat.page.wait_for_function("() => /^Attempt 2\\d+ s/.test(document.querySelector('.reply .note').textContent)")
-    chat.ends()
+    chat.page.wait_for_function(
+        "() => /^Attempt 2\\d+ s/.test([...document.querySelectorAll('.reply .note')].at(-1).textContent)"
+    )
+    chat.ends(turns=2)
     chat.looks_fresh()
 
 

@@ -92,7 +92,7 @@ def test_a_page_that_nobody_sees_does_not_ask(new_person: People) -> None:
         Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});
         let sent = 0;
         document.addEventListener('htmx:beforeSend', () => sent++);
-        document.getElementById('chats').dispatchEvent(new Event('refresh'));
+        document.dispatchEvent(new Event('turned'));
         return sent;
     }"""
     assert chat.page.evaluate(sent, True) == 0

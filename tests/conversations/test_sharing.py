@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -37,8 +38,8 @@ def path(conversation: Conversation) -> str:
 
 
 @asynccontextmanager
-async def connected(secret: str | None) -> AsyncIterator[WebsocketCommunicator]:
-    communicator = WebsocketCommunicator(URLRouter(websocket_urlpatterns), f"/ws/share/{secret}/")
+async def connected(secret: str | None, query: str = "") -> AsyncIterator[WebsocketCommunicator]:
+    communicator = WebsocketCommunicator(URLRouter(websocket_urlpatterns), f"/ws/share/{secret}/{query}")
     assert (await communicator.connect(DEADLINE_S))[0]
     yield communicator
     await communicator.disconnect()
@@ -144,6 +145,15 @@ async def test_a_reader_sees_an_answer_live(shared: Conversation, hub_stopped: N
         gate.set()
         assert (await hear(reader, "delta"))["text"] == "lo"
         assert (await hear(reader, "end"))["status"] == "done"
+
+
+async def test_a_readers_page_is_sent_nothing_to_do(shared: Conversation, hub_stopped: None) -> None:
+    async with engine_with(ScriptedProvider(["Hi"])), connected(shared.share, "?render=html") as reader:
+        await reader.send_json_to({"type": "attach"})
+        await sync_to_async(shared.ask)("Hello?")
+        turn = await hear(reader, "turn")
+        for said in (turn["prompt"], turn["reply"]):
+            assert "<li" in said["html"] and not re.search("form=|edit|branches", said["html"])
 
 
 async def test_a_reader_can_do_nothing(shared: Conversation, hub_stopped: None) -> None:
