@@ -1,8 +1,8 @@
 """The conversations beside every page: their list, which pages ask for again and again, and the search in them.
 
-A visible page asks every few seconds, and at once when it hears of a turn (hx-trigger in templates/conversations/_chats.html). It names the list it
-shows, and as long as that is the list there is, the answer is 204 and empty: nothing has to be kept open or kept track
-of, and a page that slept or lost its connection is right again with its next question.
+A visible page asks every few seconds, and at once when it hears of a turn (`hx-trigger` in _chats.html). It names the
+list it shows, and as long as that is the list there is, the answer is 204 and empty: nothing has to be kept open or
+kept track of, and a page that slept or lost its connection is right again with its next question.
 """
 
 from __future__ import annotations
