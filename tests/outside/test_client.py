@@ -32,6 +32,7 @@ from tests.processes import Client, Server, directive, free_port, server
 pytestmark = pytest.mark.timeout(120)
 CTRL_D = b"\x04"
 LONG = {"words": 150, "delay_s": 0.02}
+ENDLESS = {"words": 3000, "delay_s": 0.02}
 DOC = (ROOT / "docs/clients.md").read_text()
 
 
@@ -256,7 +257,7 @@ def test_a_person_asks_stops_leaves_and_comes_back(shared: Client) -> None:
         seen = screen.until("trick")
         assert "\x1b[1mbold" in seen and "\x1b[2J" not in seen and "\x1b[31m" not in seen
         screen.until("> ")
-        screen.type(directive(**LONG))
+        screen.type(directive(**ENDLESS))
         screen.until("alpha0.*Ctrl-C stops")
         screen.interrupt()
         screen.until(r"\(stopped\)")
