@@ -39,7 +39,7 @@ def long_read(new_person: People, site: Server) -> Chat:
     chat, name = new_person().signs_up()
     conversation = site.manage("shell", "-v0", "-c", SEED.format(name=name)).split()[-1]
     chat.page.goto(f"/c/{conversation}/")
-    expect(chat.page.locator(".message")).to_have_count(200)
+    expect(chat.page.locator("#messages > .message")).to_have_count(200)
     return chat
 
 
