@@ -13,6 +13,7 @@ export class Reply {
     this.element = element;
     this.body = element.querySelector(".body");
     this.reasoning = element.querySelector(".reasoning-text");
+    this.foot = element.querySelector(".foot");
     this.unacked = 0;
   }
 
@@ -21,7 +22,7 @@ export class Reply {
   }
 
   get note() {
-    return this.element.querySelector(".note");
+    return this.foot.firstElementChild;
   }
 
   // What is to be read, its blocks apart.
@@ -41,7 +42,8 @@ export class Reply {
     else if (type === "note") this.note.outerHTML = html;
     else if (type === "progress") this.showPace(frame);
     else if (type === "end") this.reasoning.normalize(); // Nothing tells it from a fresh page's, not even its nodes.
-    if (type === "html" || type === "delta") this.note.dataset.state = "streaming"; // A retry was waited for, and has come.
+    const spoken = type === "html" || type === "delta";
+    if (spoken && this.note.dataset.state === "retry") this.note.dataset.state = "streaming"; // What was waited for.
     this.reasoning.parentElement.hidden = !this.reasoning.firstChild;
     Object.assign(this.element.dataset, { seq: this.state.seq, status: this.state.status });
   }

@@ -52,6 +52,7 @@ export class Thread {
   // Stop following; the answer goes on. What came meanwhile is shown afterwards, and nothing is acknowledged until then.
   pause(paused) {
     this.paused = paused;
+    document.body.toggleAttribute("data-paused", paused);
     this.schedule();
   }
 
@@ -146,7 +147,7 @@ export class Thread {
   showConnection(state) {
     const place = $("#connection");
     const was = place.dataset.state;
-    place.dataset.state = state;
+    place.dataset.state = document.body.dataset.connection = state;
     place.querySelector("[data-fill]").textContent = LABELS[state];
     if (state === "waiting" && was !== state) announce("The connection is lost. The answer goes on and will be here.");
     if (state === "open" && was === "waiting") announce("Connected again.");
