@@ -87,7 +87,9 @@ class Rig:
         self.cluster.supervised = self.cluster.processes
         self._mending = asyncio.create_task(self._mend(), name="supervisor")
         urls = [web.url for web in self.cluster.web]
-        self.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), raise_for_status=False)
+        # No connection twice: one that was left idle may be closed in the moment it is used again.
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        self.http = aiohttp.ClientSession(connector=connector, raise_for_status=False)
         async with self.http.post(f"{urls[0]}/api/visitors/", raise_for_status=True) as visitor:
             self.access = Access(urls, (await visitor.json())["token"], self.http)
 

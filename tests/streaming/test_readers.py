@@ -212,9 +212,10 @@ async def test_an_end_that_one_reader_found_in_the_database_reaches_the_others(t
 
 
 async def test_a_gap_is_read_from_the_database_once_for_all_readers(theatre: Theatre, monkeypatch: Any) -> None:
+    await theatre.commit([("text", "begun ")], "drop")
     for _ in range(10):
         await theatre.attach(0)
-        await theatre.pull(*theatre.readers[-1], 1, 0.02)
+        await theatre.pull(*theatre.readers[-1], 1, DEADLINE_S)
     reads: list[Any] = []
     page = type(Chunk.objects.all()).page
 
