@@ -12,8 +12,10 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from asgiref.sync import sync_to_async
 from channels.layers import BaseChannelLayer, get_channel_layer
 from django.conf import settings
+from django.db import connections
 from procrastinate import App
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.utils import connector_params
@@ -82,6 +84,8 @@ async def _take_jobs(engine: WorkerEngine) -> None:
                 await _take_jobs_once(engine, database)
             except Exception:
                 logger.exception("the queue of jobs is away; trying again in %s s", RESTART_S)
+            # Periodic tasks are queued through Django's connection of this thread, and nobody else would renew it.
+            await sync_to_async(connections.close_all)()
             await asyncio.sleep(RESTART_S)
     finally:
         await database.close()

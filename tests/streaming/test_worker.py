@@ -13,6 +13,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from conversations.models import Conversation, Message
+from streaming.background import DatabaseThread
 from streaming.models import Stream
 from tests.conftest import DEADLINE_S, ended, new_stream, stream_of, until, worker_with
 from tests.scripted import ScriptedProvider
@@ -119,6 +120,25 @@ async def test_a_worker_that_loses_its_queue_keeps_its_answers_and_takes_jobs_ag
         assert (await ended(stream_of(reply))).text == "Hello"
         second = await sync_to_async(conversation.ask)("And now?")
         assert (await ended(stream_of(second))).text == "Again"
+
+
+async def test_a_worker_whose_periodic_tasks_lost_their_connection_goes_on_with_them(
+    reply: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from streaming import worker as module
+
+    monkeypatch.setattr(module, "RESTART_S", 0.05)
+    others = DatabaseThread("others")
+    async with worker_with(ScriptedProvider(["Hello"])):
+        await ended(stream_of(reply))
+        # Procrastinate's Django connector speaks in the thread that this speaks in, and on its connection.
+        await until(sync_to_async(lambda: connection.connection))
+        ((lost,),) = await sync_to_async(execute)("SELECT pg_backend_pid()")
+        cut = f"SELECT extract(epoch FROM now()) FROM pg_terminate_backend({lost})"
+        ((cut_at,),) = await others.run(execute, cut)
+        later = f"SELECT 1 FROM procrastinate_periodic_defers WHERE defer_timestamp > {cut_at} + 1"
+        await until(lambda: others.run(execute, later))
+    await others.close()
 
 
 async def test_a_job_that_a_hung_worker_was_taking_is_taken_by_another(
