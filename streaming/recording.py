@@ -17,6 +17,10 @@ from streaming.frames import END, RESTART, RETRY, ROW_CHARS, SPOKEN, Row
 from streaming.models import LIVE, Chunk, Entry, Outcome, Status, Stream
 
 VERSION = 1
+NOTED: dict[str, dict[str, Any]] = {
+    RETRY: {"attempt": int, "of": int, "wait_s": int | float, "reason": str},
+    RESTART: {"attempt": int},
+}
 LISTEN_S = 1.0  # How long a player sleeps at most before it looks whether its stream was stopped.
 FACTS = (
     "topic",
@@ -93,16 +97,23 @@ def _row(seq: int, said: dict[str, Any]) -> Row:
             raise BadRecording("its text")
         return Row(seq, kind, text, None)
     if kind == END:
-        _outcome(data)
-    elif kind not in (RETRY, RESTART) or not isinstance(data["attempt"], int):
+        return Row(seq, kind, "", _outcome(data).data())
+    if kind not in NOTED:
         raise BadRecording("its kind")
-    return Row(seq, kind, "", data)
+    if not all(isinstance(data[name], types) for name, types in NOTED[kind].items()):
+        raise BadRecording("its data")
+    return Row(seq, kind, "", {name: data[name] for name in NOTED[kind]})
 
 
 def _outcome(data: dict[str, Any]) -> Outcome:
-    outcome = Outcome(data["status"], data["finish_reason"], data["usage"], data["error"])
+    usage, error = data["usage"], data["error"]
+    outcome = Outcome(data["status"], data["finish_reason"], usage, error)
     if outcome.status not in set(Status.values) - set(LIVE):
         raise BadRecording("its status")
+    if not (isinstance(usage, dict | None) and isinstance(error, dict | None)):
+        raise BadRecording("what it tells")
+    if not all(isinstance(said, str) for said in (error or {}).values()):
+        raise BadRecording("its error")
     return outcome
 
 

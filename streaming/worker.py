@@ -84,8 +84,6 @@ async def _take_jobs(engine: WorkerEngine) -> None:
                 await _take_jobs_once(engine, database)
             except Exception:
                 logger.exception("the queue of jobs is away; trying again in %s s", RESTART_S)
-            # Periodic tasks are queued through Django's connection of this thread, and nobody else would renew it.
-            await sync_to_async(connections.close_all)()
             await asyncio.sleep(RESTART_S)
     finally:
         await database.close()
@@ -109,6 +107,8 @@ async def _take_jobs_once(engine: WorkerEngine, database: DatabaseThread) -> Non
             for task in serving:
                 task.cancel()
             await asyncio.gather(*serving, return_exceptions=True)
+            # Periodic tasks are queued through Django's connection of this thread, and nobody else would renew it.
+            await sync_to_async(connections.close_all)()
 
 
 async def _serve(own: App, engine: WorkerEngine, database: DatabaseThread, queue: str, concurrency: int) -> None:

@@ -6,6 +6,7 @@ itself, so that the servers which tests start inherit it.
 
 import os
 import re
+import signal
 from pathlib import Path
 
 from tests import columns
@@ -19,6 +20,9 @@ for name in list(os.environ):
         del os.environ[name]
 os.environ["ENV_FILE"] = os.devnull
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+# A shell without job control has what it starts in the background ignore Ctrl-C, and all that those start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 columns.begin()
 
 

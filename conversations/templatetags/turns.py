@@ -98,11 +98,12 @@ def note(rows: Iterable[Row]) -> str | None:
     for row in rows:
         data = row.data or {}
         if row.kind == END:
-            told = ended(**data)
+            told = ended(data["status"], data.get("finish_reason"), data.get("usage"), data.get("error"))
         elif row.kind == RETRY:
-            told = {"state": RETRY, **data, "wait": ceil(data["wait_s"])}
+            about = {name: data.get(name) for name in ("attempt", "of", "reason")}
+            told = {"state": RETRY, **about, "wait": ceil(data.get("wait_s", 0))}
         elif row.kind == RESTART:
-            told = {"state": Status.STREAMING.value, **data}
+            told = {"state": Status.STREAMING.value, "attempt": data.get("attempt")}
         elif told:
             told["state"] = Status.STREAMING.value
     return _note(**told) if told else None

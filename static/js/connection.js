@@ -37,8 +37,9 @@ export class Connection {
 
   connect() {
     if (this.final) return;
+    const back = this.tries && !this.isOpen;
     this.abandon();
-    this.on.state(this.tries ? "waiting" : "connecting");
+    this.on.state(back ? "waiting" : "connecting");
     const socket = new WebSocket(this.url);
     this.socket = socket;
     this.timer = setTimeout(() => this.lost(), CONNECT_MS);

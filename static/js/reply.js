@@ -50,6 +50,7 @@ export class Reply {
 
   showPace({ elapsed_ms, chars_per_s }) {
     const pace = chars_per_s ? ` · ${Math.round(chars_per_s)} characters/s` : "";
-    this.note.querySelector(".pace").textContent = `${Math.round(elapsed_ms / 1000)} s${pace}`;
+    const place = this.note.querySelector(".pace"); // None once the note says how it ended.
+    if (place) place.textContent = `${Math.round(elapsed_ms / 1000)} s${pace}`;
   }
 }

@@ -98,8 +98,7 @@ def test_a_page_that_nobody_sees_does_not_ask(new_person: People) -> None:
     assert chat.page.evaluate(sent, True) == 0
     with chat.page.expect_response(lambda response: "/chats/" in response.url):
         chat.page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
-    expect(chat.page.locator("#chats.htmx-request")).to_have_count(0)
-    assert chat.page.evaluate(sent, False) == 1
+    chat.page.wait_for_function(sent, arg=False)  # Again and again: one that is under way holds the next back.
 
 
 def test_the_focus_stays_in_a_list_that_changes(new_person: People) -> None:
