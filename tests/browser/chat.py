@@ -66,8 +66,8 @@ class Chat:
         self.page.get_by_role("button", name="Send").click()
 
     def listens(self) -> None:
-        """Wait until the page's script runs: what the server rendered is there before."""
-        expect(self.page.locator("#connection[data-state='']")).to_have_count(0)
+        """Wait until the page's script runs, if it may: what the server rendered is there before."""
+        expect(self.page.locator("#connection[data-state='']:visible")).to_have_count(0)
 
     def begins(self, turns: int = 1) -> None:
         """Wait until so many turns are here, the newest has said something and the page's keys work."""
@@ -76,6 +76,7 @@ class Chat:
         expect(self.replies.last.locator(".body")).not_to_be_empty()
 
     def ends(self, status: str = "done", turns: int = 1) -> None:
+        self.listens()
         expect(self.replies).to_have_count(turns)
         expect(self.replies.last).to_have_attribute("data-status", status)
 
