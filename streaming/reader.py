@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from django.conf import settings
-from django.db.models import Case, Q, When
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from streaming import metrics
@@ -84,7 +84,7 @@ def standings(topic: str, named: list[uuid.UUID], since: uuid.UUID | None, age_s
         news |= Q(created_at__gt=newest)
     recent = Q(created_at__gte=Now() - timedelta(seconds=age_s))
     found = Stream.objects.filter(news | recent, topic=topic).order_by("created_at", "id")
-    fields = found.annotate(last=last_seq(), news=Case(When(news, then=True), default=False))
+    fields = found.annotate(last=last_seq(), news=news)
     return [
         Standing(str(pk), last or 0, status in LIVE, news)
         for pk, status, last, news in fields.values_list("pk", "status", "last", "news")

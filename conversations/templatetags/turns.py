@@ -56,12 +56,14 @@ def turn(context: Context, message: Message, said: dict[str, Any]) -> SafeString
 def begun(turn: dict[str, Any], *, mine: bool) -> dict[str, Any]:
     """A `turn` frame for pages: HTML in place of text. Its reply is as before its first row, whatever it is by now."""
     prompt, reply = turn["prompt"], turn["reply"]
-    status = reply["status"] if reply["status"] == Status.PENDING else Status.STREAMING.value
-    reply = {**reply, "status": status}
-    html = {"prompt": html_of(prompt, {}, mine=mine), "reply": html_of(reply, {"state": status}, mine=mine)}
-    said = {"prompt": prompt, "reply": reply}
-    textless = {who: {name: said[who][name] for name in said[who] if name not in ("text", "reasoning")} for who in said}
-    return turn | {who: textless[who] | {"html": html[who]} for who in said}
+    if reply["status"] != Status.PENDING:
+        reply = reply | {"status": Status.STREAMING.value}
+    return turn | {"prompt": _shown(prompt, {}, mine), "reply": _shown(reply, {"state": reply["status"]}, mine)}
+
+
+def _shown(said: dict[str, Any], foot: dict[str, Any], mine: bool) -> dict[str, Any]:
+    textless = {name: value for name, value in said.items() if name not in ("text", "reasoning")}
+    return textless | {"html": html_of(said, foot, mine=mine)}
 
 
 def html_of(said: dict[str, Any], foot: dict[str, Any], *, mine: bool) -> SafeString:
