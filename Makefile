@@ -25,13 +25,15 @@ cluster: $(VENV)/.dev ## Run the site scaled out: PostgreSQL, Redis, two web pro
 
 install: $(VENV)/.run ## Only install what the site needs into .venv
 
+test: SHELL := bash
 test: $(VENV)/.dev ## Run every test on SQLite, then on PostgreSQL and Redis (COLUMN=scaled: only there; ARGS="-k stop -x" for pytest)
 	@$(PY) -m tests.javascript
-	@chrome="$$($(PY) -m tests.browsers)" || exit 1; status=0; \
+	@chrome="$$($(PY) -m tests.browsers)" || exit 1; set -o pipefail; failed=; \
 	for column in $(COLUMN); do \
 		echo "Column: $$column"; \
-		COLUMN=$$column CHROME="$$chrome" $(PY) -m pytest -n 2 --no-loadscope-reorder $(ARGS) || status=1; \
-	done; exit $$status
+		COLUMN=$$column CHROME="$$chrome" $(PY) -m pytest -n 2 --no-loadscope-reorder $(ARGS) 2>&1 | tee $(VENV)/.$$column \
+			|| failed="$$failed $(VENV)/.$$column"; \
+	done; [ -z "$$failed" ] || { echo "What went wrong:"; grep -E "^(FAILED|ERROR|INTERNALERROR|!!!|===.* in )" $$failed; exit 1; }
 
 chaos: $(VENV)/.dev ## Break everything at random and check the promises (RUNS=500 SEED= FAULT= SITES=2 MINUTES=90)
 	@exec $(PY) -m tests.chaos
