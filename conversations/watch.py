@@ -64,10 +64,15 @@ class Watch:
         self._looking: asyncio.Task[None] | None = None
 
     @contextmanager
-    def over(self, access: Access, conversation: uuid.UUID) -> Iterator[asyncio.Event]:
-        """An event that is set whenever the permission has to be asked for again: once soon, then after changes."""
+    def over(self, access: Access, conversation: uuid.UUID, known: Any = None) -> Iterator[asyncio.Event]:
+        """An event that is set whenever the permission has to be asked for again: after changes to what is `known`, the
+        evidence from before it was asked for; without it once soon, then after changes."""
         key, changed = (access, conversation), asyncio.Event()
         self._changed.setdefault(key, set()).add(changed)
+        if known is not None:
+            self._known.setdefault(key, known)
+        if self._known.get(key) != known:  # Another connection's: a look may have seen a change in between.
+            changed.set()
         if self._looking is None:
             self._looking = start_apart("access", self.look, _pause)
         try:

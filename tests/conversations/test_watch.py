@@ -114,6 +114,28 @@ async def test_a_connection_is_asked_again_soon_after_it_opened_and_then_only_af
 
 
 @pytest.mark.django_db(transaction=True)
+async def test_a_connection_that_brings_what_its_permission_rested_on_is_asked_again_only_after_changes_to_it(
+    by_token: tuple[Access, uuid.UUID], hub_stopped: None, settings: Any
+) -> None:
+    settings.ACCESS_CHECK_S = 3600
+    watch = Watch()
+    known = (await sync_to_async(evidence)([by_token]))[by_token]
+    with watch.over(*by_token, known) as changed:
+        await watch.look()
+        assert not changed.is_set()
+        await sync_to_async(Token.objects.all().delete)()
+        await watch.look()
+        assert changed.is_set()
+        # One whose permission was asked for before that look, and one that does not know.
+        with watch.over(*by_token, known) as late, watch.over(*by_token) as unknowing:
+            assert late.is_set()
+            assert unknowing.is_set()
+    with watch.over(*by_token, known) as changed:
+        await watch.look()
+        assert changed.is_set()
+
+
+@pytest.mark.django_db(transaction=True)
 async def test_nothing_looks_when_nobody_is_connected(settings: Any) -> None:
     watch = Watch()
     with watch.over(Access("x", ""), uuid.uuid4()), watch.over(Access("y", ""), uuid.uuid4()):
