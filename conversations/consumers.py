@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import UUID
@@ -20,7 +21,7 @@ from conversations.access import Access
 from conversations.commands import Ack, Ask, Asking, Attach, BadFrame, Edit, Stop, parse
 from conversations.models import Conversation, Message, Refused
 from conversations.templatetags.turns import begun, note
-from conversations.watch import get_watch
+from conversations.watch import evidence, get_watch
 from streaming.frames import Piece, encode
 from streaming.hub import get_hub
 from streaming.reader import Gone, Item, Opened, Reader
@@ -62,9 +63,10 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         self.rendered = parse_qs(self.scope["query_string"]).get(b"render") == [b"html"]
         self.pk: UUID = self.scope["url_route"]["kwargs"]["pk"]
         await self.accept()
+        known = await get_hub().database().read(self._evidence)
         self.open = await self._permitted()
         if self.open:
-            self.tasks.append(asyncio.create_task(self._watch(), name=f"watch {self.pk}"))
+            self.tasks.append(asyncio.create_task(self._watch(known), name=f"watch {self.pk}"))
 
     async def _permitted(self) -> bool:
         """Whether the client may still see the conversation; if not, it is told why and the connection closed."""
@@ -84,8 +86,12 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         found = self.access.conversation(self.pk)
         return found if isinstance(found, Conversation) else FORBIDDEN if found is None else NOT_FOUND
 
-    async def _watch(self) -> None:
-        with get_watch().over(self.access, self.conversation.pk) as changed:
+    def _evidence(self) -> Any:
+        """What the permission rests on, read before that is asked for: a change in between is one to the watch."""
+        return evidence([(self.access, self.pk)])[self.access, self.pk]
+
+    async def _watch(self, known: Any) -> None:
+        with get_watch().over(self.access, self.conversation.pk, known) as changed:
             while self.open:
                 await changed.wait()
                 changed.clear()
@@ -192,14 +198,16 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         async with self.turning:
             if stream in self.turns:
                 return
-            turn = await get_hub().database().run(self._turn, stream)
+            key = (self.pk, stream, self.rendered, self.mine)
+            turn = await get_hub().read_once(key, partial(self._turn, stream))
             self.turns.add(stream)
             if turn is not None:
-                await self._send(turn)
+                await self._send_text(turn)
 
-    def _turn(self, stream: str) -> dict[str, Any] | None:
+    def _turn(self, stream: str) -> str | None:
+        """The frame as every connection of this kind gets it."""
         turn = self.conversation.turn(stream)
-        return begun(turn, mine=self.mine) if turn and self.rendered else turn
+        return encode(begun(turn, mine=self.mine) if self.rendered else turn) if turn else None
 
     async def _refuse(self, code: str, detail: str, **about: str) -> None:
         await self._send({"type": "error", "code": code, "detail": detail, **about})

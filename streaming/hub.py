@@ -11,10 +11,10 @@ import logging
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from datetime import timedelta
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from channels.layers import BaseChannelLayer, get_channel_layer
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from streaming.reader import Reader
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 LAYER_S = 2.0
 LATE_S = 10.0  # how long after its beginning a stream may appear: its transaction has to commit
 MESSAGES_AT_ONCE = 50
@@ -145,6 +146,7 @@ class Hub:
         self._threads = [DatabaseThread(f"hub-{n}") for n in range(threads)]
         self._next_thread = cycle(self._threads)
         self._healing: dict[str, asyncio.Task[None]] = {}
+        self._asked: dict[Hashable, asyncio.Task[Any]] = {}
 
     @property
     def watched(self) -> int:
@@ -168,6 +170,14 @@ class Hub:
     def database(self) -> DatabaseThread:
         """A thread for reads."""
         return next(self._next_thread)
+
+    async def read_once(self, key: Hashable, function: Callable[[], T]) -> T:
+        """What `function` reads, once for all who ask for `key` at the same time: a new turn is news to a crowd."""
+        if key not in self._asked:
+            self._asked[key] = asyncio.create_task(self.database().read(function))
+            self._asked[key].add_done_callback(lambda _: self._asked.pop(key))
+        found: T = await asyncio.shield(self._asked[key])
+        return found
 
     async def join(self, reader: Reader, topic: str) -> Feed:
         """Subscribe to `topic`. When this returns, no message of it can pass `reader` by unnoticed."""
@@ -292,7 +302,7 @@ class Hub:
                 self._heal_soon(feed, tail)
 
     async def stop(self) -> None:
-        tasks = [*self._tasks, *self._healing.values()]
+        tasks = [*self._tasks, *self._healing.values(), *self._asked.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,7 +1,7 @@
 """The one way into the log: a group commit of every stream's pending words, and only then their broadcast.
 
 The commit clocks itself: whatever is said while one commit runs is merged into the next, one row per stream and kind.
-Only when so much is said that this alone would fill the process does it wait a moment first, to merge more.
+When so much is said that this alone would fill the process, it waits a moment first, to merge more.
 The only module that broadcasts. A broadcast that fails or is lost is no loss: hubs heal from the database.
 """
 
@@ -202,13 +202,13 @@ class Load:
         self._count += 1
 
     def window_s(self) -> float:
-        """Nothing up to JOURNAL_FREE_PER_S deltas a second; the longest window from five times as many on."""
+        """Nothing up to JOURNAL_FREE_PER_S deltas a second; the longest window from twenty times as many on."""
         now = time.monotonic()
         if (elapsed_s := now - self._since) >= LOAD_S:
             self._per_s = self._count / elapsed_s
             self._since, self._count = now, 0
         excess = self._per_s / settings.JOURNAL_FREE_PER_S - 1
-        return float(settings.JOURNAL_WINDOW_S * min(max(excess, 0) / 4, 1))
+        return float(settings.JOURNAL_WINDOW_S * min(max(excess, 0) / 19, 1))
 
 
 _away_until: WeakKeyDictionary[BaseChannelLayer, float] = WeakKeyDictionary()

@@ -21,7 +21,7 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.utils import connector_params
 from procrastinate.psycopg_connector import PsycopgConnector
 
-from streaming import metrics, tasks
+from streaming import collector, metrics, tasks
 from streaming.background import DatabaseThread, cancelled
 from streaming.engine import Engine, claim
 from streaming.providers import Provider, provider_from_settings
@@ -138,6 +138,7 @@ async def main() -> None:
         async with working(provider_from_settings(), layer) as engine:
             reporter = Reporter(engine.worker, "worker")
             reporter.start()
+            collector.spare()
             await stopped.wait()
         # Not before what is unfinished was handed back: until then nobody goes on with it.
         await reporter.stop()

@@ -8,7 +8,7 @@ import json
 import re
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
@@ -39,7 +39,7 @@ from streaming.hub import Hub
 from streaming.models import LIVE, Status, Stream
 from streaming.reader import Opened, Reader
 from tests.chatsite.test_settings import read_variables
-from tests.conftest import DEADLINE_S, engine_with
+from tests.conftest import DEADLINE_S, ended, engine_with
 from tests.scripted import ScriptedProvider, cut
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -326,7 +326,7 @@ async def test_no_row_overtakes_the_turn_of_its_stream(
 async def test_a_turn_that_could_not_be_read_is_announced_when_it_is_asked_for_again(
     conversation: Conversation, alices_token: str, hub_stopped: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turn, failures = Conversation.turn, [OperationalError("away")]
+    turn, failures = Conversation.turn, [OperationalError("away")] * 2
 
     def failing_once(self: Conversation, stream: str) -> Any:
         if failures:
@@ -341,6 +341,42 @@ async def test_a_turn_that_could_not_be_read_is_announced_when_it_is_asked_for_a
         await socket.until("error", code="unavailable", key=KEYS[0])
         await socket.say(ask(0))
         assert (await socket.until("turn"))[-1]["prompt"]["key"] == KEYS[0]
+
+
+async def test_a_new_turn_is_looked_up_once_for_a_crowd(
+    conversation: Conversation, alices_token: str, hub_stopped: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn, read_once, looks, askers, go = Conversation.turn, Hub.read_once, [], [], threading.Event()
+
+    def looked_up(self: Conversation, stream: str) -> Any:
+        looks.append(stream)
+        assert go.wait(DEADLINE_S)
+        return turn(self, stream)
+
+    def asked(self: Hub, *arguments: Any) -> Any:
+        askers.append(arguments)
+        return read_once(self, *arguments)
+
+    await sync_to_async(conversation.ask)("Hello")
+    first = await Stream.objects.aget()
+    async with engine_with(ScriptedProvider(["Hi"])):
+        await ended(first.pk)
+    async with AsyncExitStack() as stack:
+        kinds = ["", "?render=html"] * 5
+        crowd = [await stack.enter_async_context(connected(conversation, alices_token, kind)) for kind in kinds]
+        for socket in crowd:
+            await socket.say({"type": "attach", "after": {str(first.pk): 0}})
+            await socket.until("end")
+        monkeypatch.setattr(Conversation, "turn", looked_up)
+        monkeypatch.setattr(Hub, "read_once", asked)
+        await crowd[0].say(ask(0))
+        async with asyncio.timeout(DEADLINE_S):
+            while len(askers) < len(crowd):
+                await asyncio.sleep(0.01)
+        go.set()
+        for socket in crowd:
+            assert (await socket.until("turn"))[-1]["prompt"]["key"] == KEYS[0]
+    assert len(looks) == 2
 
 
 @pytest.mark.parametrize(("what", "code"), [("token", consumers.FORBIDDEN), ("conversation", consumers.NOT_FOUND)])
