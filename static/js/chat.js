@@ -2,10 +2,9 @@
 
 import { Composer } from "./composer.js";
 import { keep, kept } from "./store.js";
-import { announce, messageOf, Thread } from "./thread.js";
+import { $, announce, messageOf, Thread } from "./thread.js";
 
 const BUSY = "An answer is still being written. Wait for its end or stop it first.";
-const $ = (selector) => document.querySelector(selector);
 
 const id = $("#main").dataset.conversation;
 const list = $("#messages");
@@ -108,8 +107,7 @@ function showLive() {
 
 // randomUUID exists on https and localhost only.
 function uuid() {
-  const bytes = [...crypto.getRandomValues(new Uint8Array(16))];
-  const hex = bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const hex = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
@@ -127,12 +125,6 @@ function endEdit() {
 }
 
 editor.form.addEventListener("reset", endEdit);
-editor.form.addEventListener("keydown", (event) => {
-  if (event.key !== "Escape") return;
-  event.stopPropagation();
-  endEdit();
-});
-
 editor.onsubmit = (text) => ask({ type: "edit", message: idOf(editor.form.parentElement), text }) && endEdit();
 composer.onsubmit = (text) => prompt(text) && (composer.text = "");
 
@@ -163,15 +155,16 @@ async function choose(button) {
 $("#pause").addEventListener("click", () => pause(!thread.paused));
 
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !event.isComposing && !$(":popover-open")) stop();
+  if (event.key !== "Escape" || event.isComposing || $(":popover-open")) return;
+  if (editor.form.contains(event.target)) endEdit();
+  else stop();
 });
 
 document.addEventListener("visibilitychange", showLive);
 document.addEventListener("htmx:oobAfterSwap", showLive); // A title that was changed elsewhere comes with the list.
 
 list.addEventListener("click", ({ target }) => {
-  const button = target.closest("[data-action=edit]");
-  if (button) edit(button.closest(".message"));
+  if (target.closest("[data-action=edit]")) edit(target.closest(".message"));
 });
 
 showLive();

@@ -1,10 +1,9 @@
-// A form a prompt is typed in: grows with the text, sends on Enter, and keeps a draft if it is named. Works as a plain
-// form without it.
+// A form a prompt is typed in: sends on Enter, and keeps a draft if it is named. Works as a plain form
+// without it.
 
 import { keep, kept } from "./store.js";
 
 const touch = matchMedia("(hover: none) and (pointer: coarse)");
-const growsByItself = CSS.supports("field-sizing", "content");
 
 export class Composer {
   onsubmit = null; // Takes the text in place of the server.
@@ -18,7 +17,6 @@ export class Composer {
     this.box.addEventListener("input", () => this.changed());
     this.box.addEventListener("keydown", (event) => this.key(event));
     form.addEventListener("submit", (event) => this.submitted(event));
-    this.grow();
   }
 
   get text() {
@@ -33,13 +31,6 @@ export class Composer {
   changed() {
     if (this.draft) keep(this.draft, this.text);
     this.say("");
-    this.grow();
-  }
-
-  grow() {
-    if (growsByItself) return;
-    this.box.style.height = "auto";
-    this.box.style.height = `${this.box.scrollHeight}px`;
   }
 
   // Taking the focus on a touch screen would open its keyboard.

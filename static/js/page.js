@@ -1,38 +1,13 @@
-// Every page: menus that close when one looks elsewhere, and nothing left in the browser after a log-out.
+// Every page: its search and list of chats, and nothing left in the browser after a log-out.
 
 import { forgetAll } from "./store.js";
 
 const search = document.getElementById("search");
-const menus = () => document.querySelectorAll("details.menu[open]");
+const menu = document.querySelector("[popovertarget=conversation-menu]");
 
-document.addEventListener("click", ({ target }) => {
-  for (const menu of menus()) if (!menu.contains(target)) menu.open = false;
-});
-
-// In the capture phase: an Escape that closes a menu must not also stop an answer.
-document.addEventListener(
-  "keydown",
-  (event) => {
-    if (event.key !== "Escape") return;
-    for (const menu of menus()) {
-      menu.open = false;
-      menu.querySelector("summary").focus();
-      event.stopImmediatePropagation();
-    }
-  },
-  true,
-);
-
-// A dialogue that a menu opens takes the menu's place, and gives the focus back to it.
-document.addEventListener(
-  "toggle",
-  ({ target, newState }) => {
-    if (!target.matches(".sheet")) return;
-    if (newState === "open") for (const menu of menus()) menu.open = false;
-    else if (document.activeElement === document.body) document.querySelector(".conversation-menu > summary").focus();
-  },
-  true,
-);
+// A dialogue that a menu opened gives the focus back to the menu.
+const closed = ({ target, newState }) => newState === "closed" && target.matches(".sheet") && menu.focus();
+document.addEventListener("toggle", closed, true);
 
 // The list of chats asks for its newer self (htmx), at once when a turn began or ended here or it is seen again. Unseen
 // it need not ask.

@@ -13,7 +13,6 @@ export class Reply {
     this.element = element;
     this.body = element.querySelector(".body");
     this.reasoning = element.querySelector(".reasoning-text");
-    this.foot = element.querySelector(".foot");
     this.unacked = 0;
   }
 
@@ -22,7 +21,7 @@ export class Reply {
   }
 
   get note() {
-    return this.foot.firstElementChild;
+    return this.element.querySelector(".foot").firstElementChild;
   }
 
   // What is to be read, its blocks apart.
@@ -42,8 +41,7 @@ export class Reply {
     else if (type === "note") this.note.outerHTML = html;
     else if (type === "progress") this.showPace(frame);
     else if (type === "end") this.reasoning.normalize(); // Nothing tells it from a fresh page's, not even its nodes.
-    const spoken = type === "html" || type === "delta";
-    if (spoken && this.note.dataset.state === "retry") this.note.dataset.state = "streaming"; // What was waited for.
+    if (["html", "delta"].includes(type) && this.note.dataset.state === "retry") this.note.dataset.state = "streaming";
     this.reasoning.parentElement.hidden = !this.reasoning.firstChild;
     Object.assign(this.element.dataset, { seq: this.state.seq, status: this.state.status });
   }

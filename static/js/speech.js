@@ -14,8 +14,8 @@ export class Speech {
   hear(text, ended) {
     if (!ended && this.now() < this.next) return;
     this.next = this.now() + PAUSE_MS;
-    const all = ended ? [text.slice(this.spoken)] : sentences(text.slice(this.spoken));
-    const said = all.join("");
+    const rest = text.slice(this.spoken);
+    const said = ended ? rest : sentences(rest).join("");
     this.spoken = text.length < this.spoken ? 0 : this.spoken + said.length;
     if (said.trim()) this.say(said.trim());
   }

@@ -14,6 +14,5 @@ export const keep = (name, text) =>
 export const kept = (name) => quietly(() => localStorage.getItem(name)) ?? "";
 
 export function forgetAll() {
-  const names = quietly(() => Object.keys(localStorage)) ?? [];
-  for (const name of names) if (/^(draft|asked):/.test(name)) keep(name, "");
+  for (const name of quietly(() => Object.keys(localStorage)) ?? []) if (/^(draft|asked):/.test(name)) keep(name, "");
 }

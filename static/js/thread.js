@@ -8,7 +8,7 @@ import { Speech } from "./speech.js";
 
 const ACK_BYTES = 64_000;
 const LABELS = { connecting: "Connecting…", waiting: "Reconnecting…", open: "Live", "signed-out": "Signed out", gone: "Gone" };
-const $ = (selector) => document.querySelector(selector);
+export const $ = (selector) => document.querySelector(selector);
 
 export const announce = (text) => ($("#announcer").textContent = text);
 export const messageOf = (id) => document.getElementById(`message-${id}`);
@@ -87,7 +87,8 @@ export class Thread {
     for (const frame of this.queue.splice(0)) {
       const reply = this.replies.get(frame.stream);
       if (frame.type === "turn") this.addTurn(frame);
-      else if (frame.type === "error") this.refused(frame);
+      else if (frame.code === "gone") this.lookAgain();
+      else if (frame.type === "error") this.on.refused?.(frame);
       else if (reply?.isLive) heard.add(reply) && this.take(reply, frame);
       else if (frame.seq) this.acknowledge(frame); // Of a branch that is not shown.
     }
@@ -130,11 +131,6 @@ export class Thread {
     this.replies.set(stream, new Reply(this.list.lastChild));
     announce("An answer begins.");
     document.dispatchEvent(new Event("turned"));
-  }
-
-  refused(frame) {
-    if (frame.code === "gone") this.lookAgain();
-    else this.on.refused?.(frame);
   }
 
   // An answer was deleted: its conversation was cleared, or is gone as well. What is on the page stays readable then.

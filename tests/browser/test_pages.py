@@ -199,7 +199,7 @@ def test_the_menu_of_a_conversation_stays_on_the_screen(new_person: People, widt
 
 def test_a_visitor_is_asked_before_the_chats_are_forgotten(new_person: People) -> None:
     page = new_person().visits().page
-    page.locator(".account > summary").click()
+    page.locator(".account > button").click()
     page.get_by_text("Leave and forget these chats").click()
     expect(page.locator("#prompt")).to_be_visible()
     page.get_by_role("button", name="Yes, leave and forget them").click()

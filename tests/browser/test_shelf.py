@@ -195,13 +195,16 @@ def test_a_conversation_is_saved_as_a_file(new_person: People, tmp_path: Path, i
     assert item != "JSON" or json.loads(text)["messages"][1]["text"] == chat.text
 
 
-def test_a_dialogue_takes_the_place_of_its_menu_and_gives_the_focus_back(new_person: People) -> None:
+def test_a_dialogue_takes_the_place_of_its_menu_and_gives_it_and_the_focus_back(new_person: People) -> None:
     chat = asked(new_person())
     menu(chat.page, "Model and instructions…")
     expect(chat.page.get_by_role("dialog", name="Model and instructions")).to_be_visible()
     expect(chat.page.get_by_role("button", name="Rename")).to_be_hidden()
     chat.page.keyboard.press("Escape")
+    expect(chat.page.get_by_role("button", name="Rename")).to_be_visible()
     expect(chat.page.get_by_label("This conversation")).to_be_focused()
+    chat.page.keyboard.press("Escape")
+    expect(chat.page.get_by_role("button", name="Rename")).to_be_hidden()
 
 
 # Sharing
