@@ -229,7 +229,7 @@ class Hub:
         tail.heard = True
         tail.progress = message["progress"] or tail.progress
         if message["rows"]:
-            rows = tuple(Row(*row) for row in message["rows"])
+            rows = tuple(map(Row._make, message["rows"]))
             if not tail.add(Piece(tail.stream, message["after"], rows)):
                 self._heal_soon(feed, tail)
                 return

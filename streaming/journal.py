@@ -151,7 +151,7 @@ def rows_message(
         "topic": topic,
         "stream": str(stream),
         "after": after,
-        "rows": [list(row) for row in rows],
+        "rows": rows,
         "progress": progress,
     }
 
