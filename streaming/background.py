@@ -96,7 +96,7 @@ class Periodic:
         self._loop: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._loop = asyncio.create_task(forever(self.step, self._pause), name=self._name)
+        self._loop = start_apart(self._name, self.step, self._pause)
 
     async def _pause(self) -> None:
         await asyncio.sleep(self._every_s)

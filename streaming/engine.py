@@ -19,7 +19,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from streaming import metrics
-from streaming.background import DatabaseThread, forever
+from streaming.background import DatabaseThread, start_apart
 from streaming.checkpoints import checkpoints
 from streaming.frames import SPOKEN
 from streaming.generation import Generation
@@ -158,7 +158,7 @@ class Engine:
         if self._checkpoints is not None:
             self._checkpoints.start()
         self._woken.set()
-        self._sweeping = asyncio.create_task(forever(self.step, self._pause), name="engine")
+        self._sweeping = start_apart("engine", self.step, self._pause)
 
     def wake(self) -> None:
         # An own context: a task started from a request must not inherit that request's executor, which ends with it.

@@ -21,7 +21,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from streaming import metrics
-from streaming.background import CONNECTION_LOST, DatabaseThread, forever
+from streaming.background import CONNECTION_LOST, DatabaseThread, start_apart
 from streaming.frames import END, RESTART, ROW_CHARS, SPOKEN, Row
 from streaming.layers import group_send_all
 from streaming.models import Entry, Outcome, Stream
@@ -251,7 +251,7 @@ class Journal:
         self._loop: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._loop = asyncio.create_task(forever(self.step, self._pause), name="journal")
+        self._loop = start_apart("journal", self.step, self._pause)
 
     async def _pause(self) -> None:
         await self._woken.wait()

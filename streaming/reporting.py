@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 from prometheus_client import REGISTRY, Histogram
 
 from streaming import engine, hub, metrics
-from streaming.background import DatabaseThread, forever, let_go
+from streaming.background import DatabaseThread, let_go, start_apart
 from streaming.models import Process
 
 EVERY_S = 5.0
@@ -45,7 +45,7 @@ class Reporter:
         self._loop: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._loop = asyncio.create_task(forever(self.step, self._pause), name="report")
+        self._loop = start_apart("report", self.step, self._pause)
 
     async def _pause(self) -> None:
         due = time.monotonic() + (EVERY_S if self._commits else 0)
