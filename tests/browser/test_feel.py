@@ -9,23 +9,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Page, Response, expect
 
 from tests.browser.cable import Cable
 from tests.browser.chat import Chat
 from tests.browser.conftest import DESK, PHONE, People
+from tests.browser.senses import HEARD, violations
 from tests.modelscript import expected_text
 
 WINDOWS = pytest.mark.parametrize("window", [DESK, PHONE], ids=["desk", "phone"])
 SCHEMES = pytest.mark.parametrize("scheme", ["light", "dark"])
-WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 FIRST_LOAD_BYTES = 60_000
-HEARD = """() => {
-    window.heard = [];
-    for (const place of document.querySelectorAll("[aria-live], [role=status]"))
-        new MutationObserver(() => window.heard.push(place.textContent)).observe(place, { childList: true });
-}"""
 ENDLESS = {"words": 3000, "delay_s": 0.03}
 SAID = "# The sky\n\nIt is **blue**. See [why](https://example.org/).\n\n- one\n- two\n\n```python\nprint(1)\n```\n"
 
@@ -42,13 +36,6 @@ def turned(people: People, **options: Any) -> Chat:
     chat.ask(**ENDLESS)
     chat.begins(turns=2)
     return chat
-
-
-def violations(page: Page) -> list[tuple[str, str]]:
-    """What axe finds: the rule, and the first element that breaks it."""
-    page.mouse.move(0, 0)
-    found = Axe().run(page, options=WCAG).response["violations"]
-    return [(rule["id"], rule["nodes"][0]["html"][:200]) for rule in found]
 
 
 # For everybody

@@ -12,8 +12,9 @@ from playwright.sync_api import expect
 from tests.browser.cable import Cable
 from tests.browser.chat import Chat
 from tests.browser.conftest import DESK, PHONE, People
+from tests.browser.senses import HEARD
 from tests.modelscript import expected_text
-from tests.processes import Server, server
+from tests.processes import Server, directive, server
 
 ENDLESS = {"words": 3000, "delay_s": 0.03}
 STEADY = {"words": 80, "delay_s": 0.04}
@@ -134,6 +135,31 @@ def test_a_tab_keeps_its_branch_and_its_next_question_follows_that(visit: Visits
     there.ends(turns=2)
     expect(there.page.locator("#messages").get_by_text("Here?")).to_be_visible()
     assert there.messages == chat.messages
+
+
+def test_a_branch_chosen_right_after_a_reconnect_is_shown_and_gone_on_with(new_person: People, cable: Cable) -> None:
+    chat = new_person(url=cable.url).visits()
+    chat.ask(text="First.")
+    for n, text in enumerate(("Second.", "Third."), start=2):
+        chat.ends()
+        edit(chat, directive(text=text))
+        expect(versions(chat, ".prompt")).to_have_text(f"{n}/{n}")
+    chat.ends()
+    cable.cut()
+    chat.page.context.set_offline(True)
+    chat.is_cut_off()
+    cable.mend()
+    chat.page.context.set_offline(False)
+    chat.connects()
+    chat.page.evaluate(HEARD)
+    versions(chat, ".prompt").get_by_role("button", name="Earlier version").click()
+    expect(versions(chat, ".prompt")).to_have_text("2/3")
+    expect(chat.replies.last.locator(".body")).to_have_text("Second.")
+    chat.ask(**STEADY)
+    chat.ends(turns=2)
+    assert chat.text == expected_text(STEADY)
+    assert chat.page.evaluate("window.heard.filter((text) => /^Version|connect/i.test(text))") == ["Version 2/3"]
+    chat.looks_fresh()
 
 
 def test_an_edit_can_be_given_up(visit: Visits) -> None:
