@@ -3,10 +3,10 @@
 import { forgetAll } from "./store.js";
 
 const search = document.getElementById("search");
-const menu = document.querySelector("[popovertarget=conversation-menu]");
 
-// A dialogue that a menu opened gives the focus back to the menu.
-const closed = ({ target, newState }) => newState === "closed" && target.matches(".sheet") && menu.focus();
+// A popover in another gives no focus back by itself: what a menu opened, and a menu in the sidebar of a phone.
+const button = ({ id }) => document.querySelector(`.menu:has([popovertarget="${id}"]) > button`);
+const closed = ({ target, newState }) => newState === "closed" && !document.activeElement.offsetParent && button(target)?.focus();
 document.addEventListener("toggle", closed, true);
 
 // The list of chats asks for its newer self (htmx), at once when a turn began or ended here or it is seen again. Unseen
@@ -31,13 +31,14 @@ document.addEventListener("keydown", (event) => {
   search.focus();
 });
 
-// In the search: Escape gives the list back and stops no answer; the arrows walk through what is found.
+// In the search: Escape gives the list back and stops no answer; the arrows walk through what is found. A menu
+// beside it has its own Escape.
 search?.form.parentElement.addEventListener("keydown", (event) => {
   const links = [search, ...search.form.parentElement.querySelectorAll(":is(.hits, #chats) a")].filter((each) => each.offsetParent);
   const at = links.indexOf(event.target);
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
   if (at >= 0 && step && links[at + step]) links[at + step].focus();
-  else if (event.key === "Escape" && search.value) {
+  else if (at >= 0 && event.key === "Escape" && search.value) {
     search.value = "";
     search.dispatchEvent(new Event("search"));
     search.focus();

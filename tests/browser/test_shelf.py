@@ -207,6 +207,48 @@ def test_a_dialogue_takes_the_place_of_its_menu_and_gives_it_and_the_focus_back(
     expect(chat.page.get_by_role("button", name="Rename")).to_be_hidden()
 
 
+@WINDOWS
+def test_the_menu_of_a_conversation_is_used_by_keyboard_and_its_escape_stops_nothing(
+    new_person: People, window: dict[str, Any]
+) -> None:
+    chat = asked(new_person(**window))
+    chat.ask(**ENDLESS)
+    chat.begins(turns=2)
+    button, keyboard = chat.page.get_by_label("This conversation"), chat.page.keyboard
+    button.press("Enter")
+    items = chat.page.locator(".conversation-menu").locator("input:not([type=hidden]), button, a, summary")
+    for item in items.filter(visible=True).all()[1:]:
+        keyboard.press("Tab")
+        expect(item).to_be_focused()
+    keyboard.press("Escape")
+    expect(chat.page.get_by_role("button", name="Rename")).to_be_hidden()
+    expect(button).to_be_focused()
+    expect(chat.replies.last).to_have_attribute("data-status", "streaming")
+    keyboard.press("Escape")
+    chat.ends("stopped", turns=2)
+
+
+@WINDOWS
+def test_the_account_menu_closes_before_what_it_stands_in(new_person: People, window: dict[str, Any]) -> None:
+    chat = asked(new_person(**window))
+    chats, keyboard = shelf(chat.page), chat.page.keyboard
+    chat.page.get_by_role("searchbox").fill("tulip")
+    expect(chat.page.locator("#found a")).to_have_count(1)
+    button = chat.page.locator(".account > button")
+    button.press("Enter")
+    keyboard.press("Tab")
+    expect(chat.page.locator("#account-menu a, #account-menu button").first).to_be_focused()
+    expect(chat.page.locator("#account-menu")).to_be_in_viewport(ratio=1)
+    keyboard.press("Escape")
+    expect(chat.page.locator("#account-menu")).to_be_hidden()
+    expect(button).to_be_focused()
+    expect(chat.page.locator("#found a")).to_be_visible()
+    expect(chats).to_be_hidden()  # What is found stands in its place.
+    keyboard.press("Enter")
+    chat.page.get_by_role("link", name="Access tokens").click()
+    chat.page.wait_for_url("**/tokens/")
+
+
 # Sharing
 
 
