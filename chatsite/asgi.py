@@ -4,6 +4,7 @@ import os
 
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.core.asgi import get_asgi_application
+from django.urls import get_resolver
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsite.settings")
 pages = get_asgi_application()
@@ -14,6 +15,7 @@ from chatsite.origin import BearerOrOrigin  # noqa: E402
 from conversations.routing import websocket_urlpatterns  # noqa: E402
 from streaming.lifespan import follow_daphne, lifespan  # noqa: E402
 
+_ = get_resolver().url_patterns  # Loads all that answers requests, which the first of them would wait for.
 follow_daphne()
 application = Backpressure(
     RequestIds(

@@ -68,9 +68,9 @@ class Watch:
         """An event that is set whenever the permission has to be asked for again: after changes to what is `known`, the
         evidence from before it was asked for; without it once soon, then after changes."""
         key, changed = (access, conversation), asyncio.Event()
+        if known is not None and key not in self._changed:
+            self._known[key] = known
         self._changed.setdefault(key, set()).add(changed)
-        if known is not None:
-            self._known.setdefault(key, known)
         if self._known.get(key) != known:  # Another connection's: a look may have seen a change in between.
             changed.set()
         if self._looking is None:

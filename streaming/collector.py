@@ -7,6 +7,7 @@ import gc
 
 
 def spare() -> None:
-    """Take everything loaded so far out of the collector's way. Call once a process is ready to work."""
+    """Take everything loaded so far out of the collector's way. Call once, when a process is ready to work: garbage in what
+    is frozen would stay."""
     gc.collect()
     gc.freeze()

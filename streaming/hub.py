@@ -12,6 +12,7 @@ import time
 import uuid
 from bisect import bisect_right
 from collections.abc import Callable, Hashable, Iterable
+from contextvars import Context
 from datetime import timedelta
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -174,8 +175,10 @@ class Hub:
     async def read_once(self, key: Hashable, function: Callable[[], T]) -> T:
         """What `function` reads, once for all who ask for `key` at the same time: a new turn is news to a crowd."""
         if key not in self._asked:
-            self._asked[key] = asyncio.create_task(self.database().read(function))
-            self._asked[key].add_done_callback(lambda _: self._asked.pop(key))
+            task = asyncio.create_task(self.database().read(function), name=f"read {key}", context=Context())
+            self._asked[key] = task
+            task.add_done_callback(lambda _: self._asked.pop(key))
+            task.add_done_callback(lambda _: task.cancelled() or task.exception())  # Who asked may have left.
         found: T = await asyncio.shield(self._asked[key])
         return found
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from channels.layers import get_channel_layer
 from django.conf import settings
-from django.urls import get_resolver
 
 from streaming import collector
 from streaming.background import Periodic
@@ -40,7 +39,6 @@ async def start() -> None:
         _upkeep.start()
     _reporter = Reporter(_engine.worker if _engine else process_name(), "web")
     _reporter.start()
-    _ = get_resolver().url_patterns  # What answers requests; the first of them would wait for it.
     collector.spare()
 
 

@@ -32,6 +32,7 @@ from conversations.budgets import Budget
 from conversations.consumers import ConversationConsumer
 from conversations.models import Conversation, Token, User
 from conversations.routing import websocket_urlpatterns
+from conversations.watch import Watch
 from streaming import frames
 from streaming.completions import Delta, Finish
 from streaming.frames import REASONING, Piece
@@ -343,9 +344,50 @@ async def test_a_turn_that_could_not_be_read_is_announced_when_it_is_asked_for_a
         assert (await socket.until("turn"))[-1]["prompt"]["key"] == KEYS[0]
 
 
-async def test_a_new_turn_is_looked_up_once_for_a_crowd(
-    conversation: Conversation, alices_token: str, hub_stopped: None, monkeypatch: pytest.MonkeyPatch
+async def test_permission_that_ends_right_behind_the_first_look_at_it_closes_the_connection(
+    conversation: Conversation, alices_token: str, hub_stopped: None, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings.ACCESS_CHECK_S, find = 0.05, ConversationConsumer._find
+
+    def find_and_revoke(self: ConversationConsumer) -> Any:
+        found = find(self)
+        Token.objects.all().delete()
+        return found
+
+    monkeypatch.setattr(ConversationConsumer, "_find", find_and_revoke)
+    async with connected(conversation, alices_token) as socket:
+        closed = {"type": "websocket.close", "code": consumers.FORBIDDEN}
+        assert await socket.communicator.receive_output(DEADLINE_S) == closed
+
+
+async def test_as_long_as_nothing_changes_permission_is_asked_for_once(
+    conversation: Conversation, alices_token: str, hub_stopped: None, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.ACCESS_CHECK_S, find, look = 0.01, ConversationConsumer._find, Watch.look
+    done: list[str] = []
+
+    def counted_find(self: ConversationConsumer) -> Any:
+        done.append("permission")
+        return find(self)
+
+    async def counted_look(self: Watch) -> None:
+        await look(self)
+        done.append("look")
+
+    monkeypatch.setattr(ConversationConsumer, "_find", counted_find)
+    monkeypatch.setattr(Watch, "look", counted_look)
+    async with connected(conversation, alices_token) as socket:
+        await socket.say({"type": "attach"})
+        async with asyncio.timeout(DEADLINE_S):
+            while done.count("look") < 5:
+                await asyncio.sleep(0.01)
+    assert done.count("permission") == 1
+
+
+async def test_a_new_turn_is_looked_up_once_for_a_crowd(
+    conversation: Conversation, alices_token: str, hub_stopped: None, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.ACCESS_CHECK_S = 3600
     turn, read_once, looks, askers, go = Conversation.turn, Hub.read_once, [], [], threading.Event()
 
     def looked_up(self: Conversation, stream: str) -> Any:

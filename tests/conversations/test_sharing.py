@@ -20,6 +20,7 @@ from pytest_django import Settings
 from conversations import sharing
 from conversations.models import Conversation, User
 from conversations.routing import websocket_urlpatterns
+from conversations.spectators import SharedConsumer
 from streaming.models import Stream
 from tests.conftest import DEADLINE_S, engine_with
 from tests.scripted import ScriptedProvider
@@ -188,6 +189,24 @@ async def test_an_open_connection_ends_with_its_link(
         await reader.send_json_to({"type": "attach"})
         await sync_to_async(end)(shared)
         assert await closed_with(reader) == 4404
+
+
+async def test_a_connection_ends_with_a_link_that_ends_right_behind_the_look_for_it(
+    shared: Conversation, settings: Settings, hub_stopped: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.ACCESS_CHECK_S, find, looks = 0.05, SharedConsumer._find, []
+
+    def find_and_revoke(self: SharedConsumer) -> Any:
+        found = find(self)
+        looks.append(found)
+        if len(looks) == 2:  # The first only tells which conversation it is.
+            sharing.end(shared)
+        return found
+
+    monkeypatch.setattr(SharedConsumer, "_find", find_and_revoke)
+    async with connected(shared.share) as reader:
+        assert await closed_with(reader) == 4404
+    assert len(looks) == 3
 
 
 async def test_the_link_of_one_conversation_shows_no_other(

@@ -136,6 +136,21 @@ async def test_a_connection_that_brings_what_its_permission_rested_on_is_asked_a
 
 
 @pytest.mark.django_db(transaction=True)
+async def test_one_that_knows_nothing_is_asked_again_soon_whatever_a_later_one_knows(
+    by_token: tuple[Access, uuid.UUID], hub_stopped: None, settings: Any
+) -> None:
+    settings.ACCESS_CHECK_S = 3600
+    watch = Watch()
+    with watch.over(*by_token) as changed:
+        await sync_to_async(Token.objects.all().delete)()
+        known = (await sync_to_async(evidence)([by_token]))[by_token]
+        with watch.over(*by_token, known) as later:
+            assert later.is_set()
+            await watch.look()
+        assert changed.is_set()
+
+
+@pytest.mark.django_db(transaction=True)
 async def test_nothing_looks_when_nobody_is_connected(settings: Any) -> None:
     watch = Watch()
     with watch.over(Access("x", ""), uuid.uuid4()), watch.over(Access("y", ""), uuid.uuid4()):
