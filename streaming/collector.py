@@ -7,7 +7,7 @@ import gc
 
 
 def spare() -> None:
-    """Take everything loaded so far out of the collector's way. Call once, when a process is ready to work: garbage in what
-    is frozen would stay."""
+    """Take everything loaded so far out of the collector's way. Call once, when a process is ready to work: what is
+    frozen is not searched for garbage again."""
     gc.collect()
     gc.freeze()
