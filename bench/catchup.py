@@ -32,7 +32,14 @@ BEHIND = 50
 def filled(site: Site, answers: list[tuple[int, int]], pages: list[int]) -> dict[str, Any]:
     """What bench/fill.py tells after it has written them."""
     command = [sys.executable, "-m", "bench.fill", json.dumps({"answers": answers, "pages": pages})]
-    done = subprocess.run(command, cwd=ROOT, env=site.environment, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=site.environment | {"LOG_LEVEL": "WARNING"},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     told: dict[str, Any] = json.loads(done.stdout)
     return told
 
