@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.load import Load, Subject, held, measure, running
+from bench.load import DISTURBED, Load, Subject, held, measure, running
 from bench.peers import subjects as peers
-from bench.processes import Source
+from bench.processes import Source, TooMany
 from bench.store import home
 from bench.subjects import Direct, Embedded, Scaled
 
@@ -27,6 +27,7 @@ SUBJECTS: dict[str, Maker] = {"direct": Direct, **OURS, **PEERS}
 STREAMS = (1, 10, 50, 100, 200)
 READERS = (1, 10, 100, 500)
 MANY = (10, 25, 50, 100, 200, 300, 400, 500, 600, 800, 1000)
+TRIES = 3
 MANY_LINES = 500  # From here on the clients are two processes.
 
 
@@ -57,6 +58,15 @@ def kind_of(name: str) -> str:
     return "http" if name in ("direct", "resumable") else "ws"
 
 
+def _undisturbed(subject: Subject, source: Source, load: Load) -> dict[str, Any]:
+    """The load, measured again where other programs used the machine meanwhile; of all tries the least disturbed."""
+    tries: list[dict[str, Any]] = []
+    while len(tries) < TRIES and all(measured["others_cpu"] > DISTURBED for measured in tries):
+        tries.append(measure(subject, source, load))
+        source.wait_until_silent()
+    return min(tries, key=lambda measured: float(measured["others_cpu"]))
+
+
 def _climb(name: str, loads: list[Load], until_too_many: bool = False) -> Iterator[dict[str, Any]]:
     """One load after the other; a subject that was too slow for one is started anew for the next."""
     remaining = list(loads)
@@ -66,9 +76,12 @@ def _climb(name: str, loads: list[Load], until_too_many: bool = False) -> Iterat
             while remaining and kept_up:
                 load = remaining.pop(0)
                 wide = load.streams * load.readers >= MANY_LINES
-                measured = measure(subject, source, replace(load, processes=2 if wide else 1))
+                try:
+                    measured = _undisturbed(subject, source, replace(load, processes=2 if wide else 1))
+                except TooMany:
+                    kept_up = False
+                    continue
                 kept_up = held(measured)
                 yield {**measured, "persists": subject.persists, "held": kept_up}
-                source.wait_until_silent()
             if until_too_many and not kept_up:
                 return

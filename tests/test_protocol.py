@@ -23,6 +23,7 @@ from channels.testing import WebsocketCommunicator
 from django.core.cache import cache
 from django.db import OperationalError
 from django.test import AsyncClient, override_settings
+from django.urls import reverse
 from drf_spectacular.generators import SchemaGenerator
 
 from chatsite.settings import BASE_DIR
@@ -237,6 +238,20 @@ async def test_pages_get_the_messages_of_a_turn_as_html_in_place_of_text(
     assert set(page) == set(native) - {"text", "reasoning"} | {"html"}
     assert page["html"].startswith('<li class="message') and f'id="message-{native["id"]}"' in page["html"]
     assert native["text"] in page["html"] and "Hi" not in page["html"]
+
+
+async def test_a_page_loaded_while_a_retry_is_waited_for_has_the_note_that_an_open_one_has(
+    conversation: Conversation, alices_token: str, alice: User, hub_stopped: None, settings: Any
+) -> None:
+    settings.STREAM_BACKOFF_S = settings.STREAM_BACKOFF_MAX_S = 3600
+    client = AsyncClient()
+    await client.aforce_login(alice)
+    async with engine_with(ScriptedProvider([cut()])), connected(conversation, alices_token, "?render=html") as page:
+        await page.say({"type": "attach"}, ask(0))
+        told = (await page.until("note"))[-1]["html"]
+        fresh = await client.get(reverse("conversation", args=[conversation.pk]))
+        assert "follows in" in told
+        assert told in fresh.content.decode()
 
 
 async def test_a_client_that_does_what_the_document_says_shows_what_is_stored(

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from conversations.models import Message, Role
 from streaming.frames import END, RESTART, RETRY, Row
-from streaming.models import LIVE, Status, Stream
+from streaming.models import LIVE, Chunk, Status, Stream
 from streaming.rendering import render
 from streaming.unfinished import render_live
 
@@ -83,6 +83,10 @@ def html_of(said: dict[str, Any], foot: dict[str, Any], *, mine: bool) -> SafeSt
 
 def foot(stream: Stream) -> dict[str, Any]:
     """What stands under a reply (templates/conversations/_note.html)."""
+    if stream.status in LIVE:
+        last = Chunk.objects.filter(stream=stream.pk).order_by("-seq").values_list("kind", "data").first()
+        if last and last[0] == RETRY and last[1]:
+            return retried(last[1])
     return ended(stream.status, stream.finish_reason, stream.usage, stream.error) | {"attempt": stream.attempt}
 
 
@@ -94,6 +98,12 @@ def ended(status: str, finish_reason: str | None, usage: Any, error: Any) -> dic
     return {"state": finish_reason if cut else status} | told
 
 
+def retried(data: dict[str, Any]) -> dict[str, Any]:
+    """The same of an attempt that is waited for."""
+    about = {name: data.get(name) for name in ("attempt", "of", "reason")}
+    return {"state": RETRY, **about, "wait": ceil(data.get("wait_s", 0))}
+
+
 def note(rows: Iterable[Row]) -> str | None:
     """The HTML of the note behind these rows, if one of them changes it."""
     told: dict[str, Any] = {}
@@ -102,8 +112,7 @@ def note(rows: Iterable[Row]) -> str | None:
         if row.kind == END:
             told = ended(data["status"], data.get("finish_reason"), data.get("usage"), data.get("error"))
         elif row.kind == RETRY:
-            about = {name: data.get(name) for name in ("attempt", "of", "reason")}
-            told = {"state": RETRY, **about, "wait": ceil(data.get("wait_s", 0))}
+            told = retried(data)
         elif row.kind == RESTART:
             told = {"state": Status.STREAMING.value, "attempt": data.get("attempt")}
         elif told:
