@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from typing import Any
 
-from bench.load import Load, Subject, Usage, measure, memory_bytes
+from bench.load import Load, Subject, Usage, cpu_s, measure, memory_bytes
 from bench.processes import Readers, Source
 from bench.subjects import Site
 
 KIB = 1024
 SETTLE_S = 1.0
+SETTLED = 0.3  # of a core
 FEW = 20
 
 
 def per_one(before: int, after: int, count: int) -> float:
     return round((after - before) / count / KIB, 1)
+
+
+def settle(site: Site) -> None:
+    """Until the site has looked up everybody: who connects is let in before."""
+    spent, deadline = -math.inf, time.monotonic() + 60
+    while (now := sum(map(cpu_s, site.processes().values()))) - spent > SETTLED * SETTLE_S:
+        assert time.monotonic() < deadline, "a site is never idle"
+        spent = now
+        time.sleep(SETTLE_S)
 
 
 def idle(site: Site, source: Source, count: int, watch_s: float = 0.0) -> dict[str, Any]:
@@ -25,10 +36,10 @@ def idle(site: Site, source: Source, count: int, watch_s: float = 0.0) -> dict[s
     conversations = [site.visitor.new_conversation() for _ in range(count)]
     lines = [site.idle_line(conversation) for conversation in conversations]
     with Readers(lines[:FEW]):
-        time.sleep(SETTLE_S)
+        settle(site)
         before = memory_bytes(site.processes())
     with Readers(lines):
-        time.sleep(SETTLE_S)
+        settle(site)
         after = memory_bytes(site.processes())
         usage = Usage(site.processes(), source)
         usage.begin()

@@ -78,15 +78,15 @@ def standings(topic: str, named: list[uuid.UUID], since: uuid.UUID | None, age_s
 
     Those not older than `age_s` are told as well; the reader knows them, unless they are among the others.
     """
-    begun = Stream.objects.filter(topic=topic).values_list("created_at", flat=True)
     news = Q(pk__in=named) | Q(status__in=LIVE)
-    if since and (newest := begun.filter(pk=since).first()):
-        news |= Q(created_at__gt=newest)
+    if since:
+        # Compared within the database: on SQLite a time is text, and Python writes a full second differently.
+        news |= Q(created_at__gt=Stream.objects.filter(topic=topic, pk=since).values("created_at"))
     recent = Q(created_at__gte=Now() - timedelta(seconds=age_s))
     found = Stream.objects.filter(news | recent, topic=topic).order_by("created_at", "id")
     fields = found.annotate(last=last_seq(), news=news)
     return [
-        Standing(str(pk), last or 0, status in LIVE, news)
+        Standing(str(pk), last or 0, status in LIVE, bool(news))
         for pk, status, last, news in fields.values_list("pk", "status", "last", "news")
     ]
 

@@ -10,16 +10,19 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from channels.layers import get_channel_layer
+from django.db import connection
+from django.db.models.functions import Now
 from django.test import override_settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streaming.background import DatabaseThread
+from streaming.commit import adapter
 from streaming.frames import Piece, Row, fold
 from streaming.hub import Hub, Tail, get_hub
 from streaming.layers import LocalChannelLayer
 from streaming.models import Chunk, Entry, Outcome, Stream, new_id
-from streaming.reader import Gone, Opened, Reader
+from streaming.reader import Gone, Opened, Reader, standings
 from tests.conftest import DEADLINE_S, add, new_stream
 from tests.follower import Follower
 
@@ -510,3 +513,15 @@ async def test_a_tail_that_moves_on_while_a_reader_looks_is_no_deletion(
         monkeypatch.setattr(DatabaseThread, "read", late)
         item = await asyncio.wait_for(reader.next(), DEADLINE_S)
     assert isinstance(item, Piece) and item.rows[0].seq == 3
+
+
+@pytest.mark.parametrize("second", ["04.000", "04.120"])
+def test_an_answer_is_no_news_to_who_knows_it_and_the_next_is_whenever_it_began(second: str) -> None:
+    known, later = (new_stream(topic="t") for _ in range(2))
+    Stream.objects.update(status="done", finished_at=Now())
+    with connection.cursor() as cursor:
+        began = "UPDATE streaming_stream SET created_at = %s WHERE id = %s"
+        cursor.execute(began, [f"2026-01-01 00:00:{second}", adapter()(known.pk)])
+        cursor.execute(began, [f"2026-01-01 00:00:{second[:-1]}1", adapter()(later.pk)])
+    found = standings("t", [], known.pk, 0)
+    assert [standing.stream for standing in found if standing.news] == [str(later.pk)]
