@@ -149,7 +149,10 @@ async def test_a_reader_sees_an_answer_live(shared: Conversation, hub_stopped: N
 
 
 async def test_a_readers_page_is_sent_nothing_to_do(shared: Conversation, hub_stopped: None) -> None:
-    async with engine_with(ScriptedProvider(["Hi"])), connected(shared.share, "?render=html") as reader:
+    async with (
+        engine_with(ScriptedProvider(["Hi", asyncio.Event()])),
+        connected(shared.share, "?render=html") as reader,
+    ):
         await reader.send_json_to({"type": "attach"})
         await sync_to_async(shared.ask)("Hello?")
         turn = await hear(reader, "turn")
