@@ -50,7 +50,7 @@ kept = Kept(KEPT_CHARS)
 @register.simple_tag(takes_context=True)
 def turn(context: Context, message: Message, said: dict[str, Any]) -> SafeString:
     """A message on the page."""
-    return html_of(said, foot(message.stream) if message.stream else {}, mine=bool(context.get("mine")))
+    return html_of(said, foot(message.stream, said["seq"]) if message.stream else {}, mine=bool(context.get("mine")))
 
 
 def begun(turn: dict[str, Any], *, mine: bool) -> dict[str, Any]:
@@ -81,13 +81,12 @@ def html_of(said: dict[str, Any], foot: dict[str, Any], *, mine: bool) -> SafeSt
     return mark_safe(html)  # nosec B308  # As a template rendered it.
 
 
-def foot(stream: Stream) -> dict[str, Any]:
-    """What stands under a reply (templates/conversations/_note.html)."""
-    if stream.status in LIVE:
-        last = Chunk.objects.filter(stream=stream.pk).order_by("-seq").values_list("kind", "data").first()
-        if last and last[0] == RETRY and last[1]:
-            return retried(last[1])
-    return ended(stream.status, stream.finish_reason, stream.usage, stream.error) | {"attempt": stream.attempt}
+def foot(stream: Stream, seq: int) -> dict[str, Any]:
+    """What stands under a reply that is shown up to `seq` (templates/conversations/_note.html)."""
+    newest = Chunk.objects.rows(stream.pk, seq - 1)[:1] if stream.status in LIVE else []
+    return told(newest) or (
+        ended(stream.status, stream.finish_reason, stream.usage, stream.error) | {"attempt": stream.attempt}
+    )
 
 
 def ended(status: str, finish_reason: str | None, usage: Any, error: Any) -> dict[str, Any]:
@@ -98,26 +97,27 @@ def ended(status: str, finish_reason: str | None, usage: Any, error: Any) -> dic
     return {"state": finish_reason if cut else status} | told
 
 
-def retried(data: dict[str, Any]) -> dict[str, Any]:
-    """The same of an attempt that is waited for."""
-    about = {name: data.get(name) for name in ("attempt", "of", "reason")}
-    return {"state": RETRY, **about, "wait": ceil(data.get("wait_s", 0))}
+def told(rows: Iterable[Row]) -> dict[str, Any]:
+    """What stands there behind these rows; nothing if none of them changes it."""
+    found: dict[str, Any] = {}
+    for row in rows:
+        data = row.data or {}
+        if row.kind == END:
+            found = ended(data["status"], data.get("finish_reason"), data.get("usage"), data.get("error"))
+        elif row.kind == RETRY:
+            about = {name: data.get(name) for name in ("attempt", "of", "reason")}
+            found = {"state": RETRY, **about, "wait": ceil(data.get("wait_s", 0))}
+        elif row.kind == RESTART:
+            found = {"state": Status.STREAMING.value, "attempt": data.get("attempt")}
+        elif found:
+            found["state"] = Status.STREAMING.value
+    return found
 
 
 def note(rows: Iterable[Row]) -> str | None:
     """The HTML of the note behind these rows, if one of them changes it."""
-    told: dict[str, Any] = {}
-    for row in rows:
-        data = row.data or {}
-        if row.kind == END:
-            told = ended(data["status"], data.get("finish_reason"), data.get("usage"), data.get("error"))
-        elif row.kind == RETRY:
-            told = retried(data)
-        elif row.kind == RESTART:
-            told = {"state": Status.STREAMING.value, "attempt": data.get("attempt")}
-        elif told:
-            told["state"] = Status.STREAMING.value
-    return _note(**told) if told else None
+    found = told(rows)
+    return _note(**found) if found else None
 
 
 @lru_cache(maxsize=KEPT_NOTES)

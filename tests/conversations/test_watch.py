@@ -95,12 +95,21 @@ def test_many_connections_cost_as_many_queries_as_one(
     assert len(found) == len(keys)
 
 
+@pytest.fixture
+def watch(hub_stopped: None, settings: Any) -> Watch:
+    """One that looks when a test says so."""
+    settings.ACCESS_CHECK_S = 3600
+    return Watch()
+
+
+async def evidence_of(key: tuple[Access, uuid.UUID]) -> Any:
+    return (await sync_to_async(evidence)([key]))[key]
+
+
 @pytest.mark.django_db(transaction=True)
 async def test_a_connection_is_asked_again_soon_after_it_opened_and_then_only_after_changes(
-    by_token: tuple[Access, uuid.UUID], hub_stopped: None, settings: Any
+    by_token: tuple[Access, uuid.UUID], watch: Watch
 ) -> None:
-    settings.ACCESS_CHECK_S = 3600
-    watch = Watch()
     with watch.over(*by_token) as changed:
         await watch.look()
         assert changed.is_set()
@@ -115,11 +124,9 @@ async def test_a_connection_is_asked_again_soon_after_it_opened_and_then_only_af
 
 @pytest.mark.django_db(transaction=True)
 async def test_a_connection_that_brings_what_its_permission_rested_on_is_asked_again_only_after_changes_to_it(
-    by_token: tuple[Access, uuid.UUID], hub_stopped: None, settings: Any
+    by_token: tuple[Access, uuid.UUID], watch: Watch
 ) -> None:
-    settings.ACCESS_CHECK_S = 3600
-    watch = Watch()
-    known = (await sync_to_async(evidence)([by_token]))[by_token]
+    known = await evidence_of(by_token)
     with watch.over(*by_token, known) as changed:
         await watch.look()
         assert not changed.is_set()
@@ -137,13 +144,11 @@ async def test_a_connection_that_brings_what_its_permission_rested_on_is_asked_a
 
 @pytest.mark.django_db(transaction=True)
 async def test_one_that_knows_nothing_is_asked_again_soon_whatever_a_later_one_knows(
-    by_token: tuple[Access, uuid.UUID], hub_stopped: None, settings: Any
+    by_token: tuple[Access, uuid.UUID], watch: Watch
 ) -> None:
-    settings.ACCESS_CHECK_S = 3600
-    watch = Watch()
     with watch.over(*by_token) as changed:
         await sync_to_async(Token.objects.all().delete)()
-        known = (await sync_to_async(evidence)([by_token]))[by_token]
+        known = await evidence_of(by_token)
         with watch.over(*by_token, known) as later:
             assert later.is_set()
             await watch.look()
