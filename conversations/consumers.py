@@ -169,8 +169,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         after = {str(stream): seq for stream, seq in command.after.items()}
         try:
             await reader.attach(after, str(command.since) if command.since else None)
-            async for item in reader.items():
-                await self._send_item(item)
+            await reader.forward(self._send_item)
         except Exception as error:
             # A server's `send` fails like this once the client has left; there is nobody to tell then.
             level = logging.DEBUG if isinstance(error, OSError | Disconnected) else logging.ERROR
@@ -180,10 +179,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
 
     async def _send_item(self, item: Item) -> None:
         if isinstance(item, Piece):
-            frames = list(item.native)
-            if self.rendered and (html := note(item.rows)):
-                frames.insert(len(frames) - item.ends, encode({"type": "note", "stream": item.stream, "html": html}))
-            for text in frames:
+            for text in self._frames(item) if self.rendered else item.native:
                 await self._send_text(text)
         elif isinstance(item, Opened):
             await self._send_turn(item.stream)
@@ -191,6 +187,13 @@ class ConversationConsumer(AsyncWebsocketConsumer):
             await self._refuse("gone", "This answer was deleted.", stream=item.stream)
         else:
             await self._send({"type": "progress", "stream": item.stream, **item.progress})
+
+    def _frames(self, piece: Piece) -> list[str]:
+        """A page's: with the note that a row asks for."""
+        frames = list(piece.native)
+        if html := note(piece.rows):
+            frames.insert(len(frames) - piece.ends, encode({"type": "note", "stream": piece.stream, "html": html}))
+        return frames
 
     async def _send_turn(self, stream: str) -> None:
         """Announce a stream, once on this connection."""

@@ -132,6 +132,10 @@ class Feed:
         for reader in self.readers:
             reader.wake()
 
+    def hear(self, piece: Piece) -> None:
+        for reader in list(self.readers):
+            reader.hear(piece)
+
 
 class Hub:
     """The readers' side of one process (one per event loop)."""
@@ -230,13 +234,15 @@ class Hub:
     def _hear(self, feed: Feed, message: dict[str, Any]) -> None:
         tail = feed.announce(message["stream"], message["after"])
         tail.heard = True
-        tail.progress = message["progress"] or tail.progress
         if message["rows"]:
-            rows = tuple(map(Row._make, message["rows"]))
-            if not tail.add(Piece(tail.stream, message["after"], rows)):
+            piece = Piece(tail.stream, message["after"], tuple(map(Row._make, message["rows"])))
+            if tail.add(piece):
+                feed.hear(piece)
+            else:
                 self._heal_soon(feed, tail)
-                return
-        feed.wake()
+        if message["progress"]:
+            tail.progress = message["progress"]
+            feed.wake()
 
     def _heal_soon(self, feed: Feed, tail: Tail) -> None:
         if tail.stream not in self._healing:

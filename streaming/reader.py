@@ -1,7 +1,8 @@
 """One reader: a position in each stream it follows, and nothing queued. It pulls what comes next when it can take it.
 
 So a slow reader costs its positions and no more: while it lags within what the hub keeps it reads there, further back
-it reads the database, page by page, and either way it gets every row once and in order.
+it reads the database, page by page, and either way it gets every row once and in order. One that has taken all there is
+and waits for more gets that from the hub at once: waking its task would cost as much as sending.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -20,6 +21,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from streaming import metrics
+from streaming.background import begin
 from streaming.document import Document
 from streaming.frames import Piece
 from streaming.hub import LATE_S, Feed, Hub, Tail, get_hub
@@ -92,7 +94,8 @@ def standings(topic: str, named: list[uuid.UUID], since: uuid.UUID | None, age_s
 
 
 class Reader:
-    """Follows a topic, or with `only` one stream of it. Use as a context manager, `attach`, then iterate `items`.
+    """Follows a topic, or with `only` one stream of it. Use as a context manager, `attach`, then iterate `items`, or
+    have what comes delivered by `forward`.
 
     `rendered`: for pages, which get text as the HTML it makes.
     """
@@ -109,6 +112,9 @@ class Reader:
         self._known: set[str] = set()  # before it attached, and not asked for again
         self._missing: list[str] = []
         self._woken = asyncio.Event()
+        self._waiting = False  # for more, having handed over all there was
+        self._deliver: Callable[[Item], Coroutine[Any, Any, None]] | None = None
+        self._delivering: Awaitable[None] | None = None
         self._in_flight: deque[tuple[str, int, int]] = deque()
         self._unacked = 0
         self._acks = False
@@ -169,6 +175,7 @@ class Reader:
         return self.follow(self._feed.tail(stream))
 
     def wake(self) -> None:
+        self._waiting = False  # What comes now has to wait for what it is woken for.
         self._woken.set()
 
     def ack(self, stream: str, seq: int) -> None:
@@ -184,6 +191,22 @@ class Reader:
         self._in_flight = kept
         self.wake()
 
+    async def forward(self, deliver: Callable[[Item], Coroutine[Any, Any, None]]) -> None:
+        """Have `deliver` take what comes, one item after the other, for ever or until it fails."""
+        # A page shows what its document makes of the rows, and that has a pace of its own.
+        self._deliver = None if self._rendered else deliver
+        async for item in self.items():
+            await deliver(item)
+
+    def hear(self, piece: Piece) -> None:
+        """Rows that the hub just heard of: delivered here and now, if they are all that this reader waits for."""
+        cursor = self._cursors.get(piece.stream)
+        if self._deliver and self._waiting and cursor and cursor.seq == piece.after and not self._is_full:
+            self._delivering = begin(self._deliver(self._advance(cursor, piece)))
+            if self._delivering is None:
+                return
+        self.wake()
+
     async def items(self) -> AsyncIterator[Item]:
         """What comes next, for ever."""
         while True:
@@ -193,16 +216,28 @@ class Reader:
         """What comes next, the streams taking turns. May be cancelled and called again: nothing is lost by it."""
         while True:
             self._woken.clear()
+            if self._delivering is not None:
+                delivering, self._delivering = self._delivering, None
+                await delivering
             if self._missing:
                 return Gone(self._missing.pop())
-            if not (self._acks and self._unacked > settings.READER_UNACKED_BYTES):
+            if not self._is_full:
                 for stream, cursor in list(self._cursors.items()):
                     item = await self._next(cursor)
                     if item is not None:
                         if stream in self._cursors:
                             self._cursors[stream] = self._cursors.pop(stream)
                         return item
-            await self._woken.wait()
+            self._waiting = True
+            try:
+                await self._woken.wait()
+            finally:
+                self._waiting = False
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether too much is under way to a client that acknowledges."""
+        return self._acks and self._unacked > settings.READER_UNACKED_BYTES
 
     async def _next(self, cursor: Cursor) -> Item | None:
         tail = cursor.tail

@@ -22,7 +22,7 @@ from streaming.frames import Piece, Row, fold
 from streaming.hub import Hub, Tail, get_hub
 from streaming.layers import LocalChannelLayer
 from streaming.models import Chunk, Entry, Outcome, Stream, new_id
-from streaming.reader import Gone, Opened, Reader, standings
+from streaming.reader import Gone, Item, Opened, Reader, standings
 from tests.conftest import DEADLINE_S, add, new_stream
 from tests.follower import Follower
 
@@ -37,16 +37,52 @@ STEPS = st.lists(
         st.tuples(st.just("attach"), st.integers(0, 30)),
         st.tuples(st.just("reattach"), st.integers(0, 5)),
         st.tuples(st.just("pull"), st.integers(0, 5), st.integers(1, 3)),
+        st.tuples(st.just("sit down"), st.integers(0, 30)),
+        st.tuples(st.just("doze off or wake up"), st.integers(0, 5)),
         st.tuples(st.just("tick")),
     ),
     max_size=25,
 )
 
 
+class Seat:
+    """A reader that has everything delivered, to a client that is awake or takes nothing in."""
+
+    def __init__(self, reader: Reader, follower: Follower) -> None:
+        self.reader = reader
+        self.follower = follower
+        self.awake = asyncio.Event()
+        self.awake.set()
+        self.lost = False
+        self.task = asyncio.create_task(reader.forward(self.take))
+
+    async def take(self, item: Item) -> None:
+        for text in item.native if isinstance(item, Piece) else ():
+            if self.lost:
+                raise ConnectionError
+            await self.awake.wait()
+            self.follower.apply(json.loads(text))
+
+    @property
+    def text(self) -> str:
+        return "".join(shown.text for shown in self.follower.streams.values())
+
+    async def shows(self, text: str) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while self.text != text:
+                await asyncio.sleep(0.001)
+
+    async def leave(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        await self.reader.__aexit__(None, None, None)
+
+
 class Theatre:
     """One stream, its writer, a hub whose messages meet their fates, and readers that come and go."""
 
     def __init__(self, hub: Hub, stream: Stream) -> None:
+        self.seats: list[Seat] = []
         self.hub = hub
         self.stream = stream
         self.seq = 0
@@ -101,6 +137,19 @@ class Theatre:
         await reader.attach(follower.positions)
         self.readers.append((reader, follower))
 
+    async def sit_down(self, after: int) -> Seat:
+        await self.attach(after)
+        seat = Seat(*self.readers.pop())
+        self.seats.append(seat)
+        return seat
+
+    async def watch_to_the_end(self, seat: Seat) -> None:
+        seat.awake.set()
+        async with asyncio.timeout(DEADLINE_S):
+            while not seat.follower.done(str(self.stream.pk)):
+                await self.hub.tick()
+        await seat.leave()
+
     async def pull(self, reader: Reader, follower: Follower, count: int, patience_s: float = 0.5) -> None:
         """Take up to `count` items, as long as the next comes within `patience_s`."""
         for _ in range(count):
@@ -131,6 +180,11 @@ class Theatre:
             case ("pull", which, count) if self.readers:
                 reader, follower = self.readers[which % len(self.readers)]
                 await self.pull(reader, follower, count, patience_s=0.005)
+            case ("sit down", after):
+                await self.sit_down(after)
+            case ("doze off or wake up", which) if self.seats:
+                awake = self.seats[which % len(self.seats)].awake
+                awake.clear() if awake.is_set() else awake.set()
             case ("tick",):
                 await self.hub.tick()
 
@@ -152,11 +206,14 @@ async def run(steps: list[tuple[Any, ...]], last_fate: str) -> None:
         for step in steps:
             await theatre.play(step)
         await theatre.attach(0)
+        await theatre.sit_down(0)
         await theatre.commit([("text", "fin"), ("end", "")], last_fate, Outcome("done"))
         for reader, follower in theatre.readers:
             await theatre.to_the_end(reader, follower)
+        for seat in theatre.seats:
+            await theatre.watch_to_the_end(seat)
         stored = await Stream.objects.aget(pk=stream.pk)
-        for _, follower in theatre.readers:
+        for follower in [follower for _, follower in theatre.readers] + [seat.follower for seat in theatre.seats]:
             shown = follower.streams[str(stream.pk)]
             assert (shown.text, shown.reasoning, shown.status) == (stored.text, stored.reasoning, "done")
     finally:
@@ -212,6 +269,68 @@ async def test_an_end_that_one_reader_found_in_the_database_reaches_the_others(t
     for reader, follower in reversed(theatre.readers):
         await theatre.to_the_end(reader, follower)
     assert [follower.streams[str(theatre.stream.pk)].text for _, follower in theatre.readers] == ["a", "a"]
+
+
+async def test_a_reader_that_waits_gets_what_the_hub_hears_before_the_loop_goes_on(theatre: Theatre) -> None:
+    seat = await theatre.sit_down(0)
+    await theatre.commit([("text", "a")], "deliver")
+    await seat.shows("a")
+    feed = theatre.hub._feeds[theatre.stream.topic]
+    theatre.hub._hear(feed, theatre.message((Row(2, "text", "b", None),)))
+    assert seat.text == "ab"
+    await seat.leave()
+
+
+async def test_what_comes_while_a_client_takes_nothing_in_waits_behind_what_it_was_being_sent(theatre: Theatre) -> None:
+    dozing, awake = await theatre.sit_down(0), await theatre.sit_down(0)
+    await theatre.commit([("text", "a")], "deliver")
+    await dozing.shows("a")
+    dozing.awake.clear()
+    feed = theatre.hub._feeds[theatre.stream.topic]
+    for theatre.seq, text in enumerate("bcd", 1):  # Within one turn of the loop, as the hub takes them.
+        theatre.hub._hear(feed, theatre.message((Row(theatre.seq + 1, "text", text, None),)))
+    await awake.shows("abcd")
+    for theatre.seq, text in enumerate("ef", 4):
+        await theatre.deliver(theatre.message((Row(theatre.seq + 1, "text", text, None),)))
+    await awake.shows("abcdef")
+    assert dozing.text == "a"
+    dozing.awake.set()
+    await dozing.shows("abcdef")
+    for seat in theatre.seats:
+        await seat.leave()
+
+
+async def test_a_client_that_acknowledges_is_not_sent_more_than_it_may_be_behind(
+    theatre: Theatre, settings: Any
+) -> None:
+    settings.READER_UNACKED_BYTES = 0
+    seat, other = await theatre.sit_down(0), await theatre.sit_down(0)
+    await theatre.commit([("text", "a")], "deliver")
+    await seat.shows("a")
+    seat.reader.ack(str(theatre.stream.pk), 1)
+    for letter in "bc":
+        await theatre.commit([("text", letter)], "deliver")
+    await other.shows("abc")
+    assert seat.text == "ab"
+    seat.reader.ack(str(theatre.stream.pk), 2)
+    await seat.shows("abc")
+    for seat in theatre.seats:
+        await seat.leave()
+
+
+async def test_a_client_lost_while_the_hub_delivers_takes_nobody_with_it(theatre: Theatre) -> None:
+    lost, other = await theatre.sit_down(0), await theatre.sit_down(0)
+    await theatre.commit([("text", "a")], "deliver")
+    for seat in theatre.seats:
+        await seat.shows("a")
+    lost.lost = True
+    await theatre.commit([("text", "b")], "deliver")
+    with pytest.raises(ConnectionError):
+        await within(lambda: lost.task)
+    await theatre.commit([("text", "c")], "deliver")
+    await other.shows("abc")
+    for seat in theatre.seats:
+        await seat.leave()
 
 
 async def test_a_gap_is_read_from_the_database_once_for_all_readers(theatre: Theatre, monkeypatch: Any) -> None:
