@@ -16,6 +16,6 @@ class BearerOrOrigin:
         self._application = application
         self._from_our_pages = AllowedHostsOriginValidator(application)
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         bearer = bearer_of(scope["headers"]) is not None
-        await (self._application if bearer else self._from_our_pages)(scope, receive, send)
+        return (self._application if bearer else self._from_our_pages)(scope, receive, send)

@@ -21,7 +21,7 @@ from conversations.access import Access
 from conversations.commands import Ack, Ask, Asking, Attach, BadFrame, Edit, Stop, parse
 from conversations.models import Conversation, Message, Refused
 from conversations.templatetags.turns import begun, note
-from conversations.watch import evidence, get_watch
+from conversations.watch import Key, evidence, get_watch
 from streaming.frames import Piece, encode
 from streaming.hub import get_hub
 from streaming.reader import Gone, Item, Opened, Reader
@@ -42,19 +42,29 @@ class ConversationConsumer(AsyncWebsocketConsumer):
 
     conversation: Conversation
     reader: Reader | None = None
-    open = False
+    watched: Key | None = None
+    forwarding: asyncio.Task[None] | None = None
+    reviewing: asyncio.Task[None] | None = None
+    doubted = open = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.tasks: list[asyncio.Task[None]] = []
-        self.readers = contextlib.AsyncExitStack()
+        """One message after the other. Channels would listen to a layer beside, and for each message have a thread look
+        after its connection to the database: here is no layer, and each thread that queries sees to its own."""
+        self.scope, self.base_send = scope, send
         try:
-            await super().__call__(scope, receive, send)
+            while (message := await receive())["type"] != "websocket.disconnect":
+                if message["type"] == "websocket.connect":
+                    await self.connect()
+                else:
+                    await self.receive(message.get("text"))
         finally:
-            # Not in `disconnect`, which is not called when a handler failed, nor when the server gave the client up.
+            # However it came here: a handler may have failed, or the server given the client up.
             self.open = False
-            self._end_tasks()
-            await asyncio.gather(*self.tasks, return_exceptions=True)
-            await self.readers.aclose()
+            if self.watched is not None:
+                get_watch().end(self.watched, self._doubt)
+            await asyncio.gather(*self._end_tasks(), return_exceptions=True)
+            if self.reader is not None:
+                self.reader.leave()
 
     async def connect(self) -> None:
         self.turns: set[str] = set()
@@ -63,14 +73,17 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         self.rendered = parse_qs(self.scope["query_string"]).get(b"render") == [b"html"]
         self.pk: UUID = self.scope["url_route"]["kwargs"]["pk"]
         await self.accept()
-        known = await get_hub().database().read(self._evidence)
-        self.open = await self._permitted()
-        if self.open:
-            self.tasks.append(asyncio.create_task(self._watch(known), name=f"watch {self.pk}"))
+        known, found = await get_hub().database().read(self._find_with_evidence)
+        if await self._let_in(found):
+            self.open = True
+            self.watched = (self.access, self.pk)
+            get_watch().begin(self.watched, self._doubt, known)
 
     async def _permitted(self) -> bool:
         """Whether the client may still see the conversation; if not, it is told why and the connection closed."""
-        found = await get_hub().database().read(self._find)
+        return await self._let_in(await get_hub().database().read(self._find))
+
+    async def _let_in(self, found: Conversation | int) -> bool:
         if isinstance(found, Conversation):
             self.conversation = found
             self.pk = found.pk
@@ -86,21 +99,26 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         found = self.access.conversation(self.pk)
         return found if isinstance(found, Conversation) else FORBIDDEN if found is None else NOT_FOUND
 
-    def _evidence(self) -> Any:
-        """What the permission rests on, read before that is asked for: a change in between is one to the watch."""
-        return evidence([(self.access, self.pk)])[self.access, self.pk]
+    def _find_with_evidence(self) -> tuple[Any, Conversation | int]:
+        """The same behind what it rests on, which is read first: a change in between is one to the watch."""
+        return evidence([(self.access, self.pk)])[self.access, self.pk], self._find()
 
-    async def _watch(self, known: Any) -> None:
-        with get_watch().over(self.access, self.conversation.pk, known) as changed:
-            while self.open:
-                await changed.wait()
-                changed.clear()
-                try:
-                    await self._permitted()
-                except Exception:
-                    # A database that is away answers nothing about permission; the next look will.
-                    await asyncio.sleep(settings.ACCESS_CHECK_S)
-                    changed.set()
+    def _doubt(self) -> None:
+        """Something has changed that the permission rests on."""
+        self.doubted = True
+        if self.reviewing is None or self.reviewing.done():
+            self.reviewing = asyncio.create_task(self._review(), name=f"review {self.pk}")
+
+    async def _review(self) -> None:
+        """Ask for the permission again, once more if something changes meanwhile."""
+        while self.open and self.doubted:
+            self.doubted = False
+            try:
+                await self._permitted()
+            except Exception:
+                # A database that is away answers nothing about permission; the next look will.
+                await asyncio.sleep(settings.ACCESS_CHECK_S)
+                self.doubted = True
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if not self.open:
@@ -144,8 +162,10 @@ class ConversationConsumer(AsyncWebsocketConsumer):
             await self._refuse("attached", "This connection is attached already.")
             return
         # Joined before the next command is taken up: an ask may come right behind, and its stream is to be followed.
-        self.reader = await self.readers.enter_async_context(Reader(self.conversation.topic, rendered=self.rendered))
-        self.tasks.append(asyncio.create_task(self._forward(self.reader, command), name=f"forward {self.pk}"))
+        reader = Reader(self.conversation.topic, rendered=self.rendered)
+        await reader.join()
+        self.reader = reader
+        self.forwarding = asyncio.create_task(self._forward(reader, command), name=f"forward {self.pk}")
 
     async def _ask(self, command: Asking, reader: Reader) -> None:
         try:
@@ -169,6 +189,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         after = {str(stream): seq for stream, seq in command.after.items()}
         try:
             await reader.attach(after, str(command.since) if command.since else None)
+            del command, after  # They would be kept as long as the connection.
             await reader.forward(self._send_item)
         except Exception as error:
             # A server's `send` fails like this once the client has left; there is nobody to tell then.
@@ -222,7 +243,9 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         # `send` of the generic consumer goes through three more calls to the same end.
         await self.base_send({"type": "websocket.send", "text": text})  # type: ignore[arg-type]
 
-    def _end_tasks(self) -> None:
-        for task in self.tasks:
-            if task is not asyncio.current_task():
-                task.cancel()
+    def _end_tasks(self) -> list[asyncio.Task[None]]:
+        """Cancel what runs beside, but for the task that asks for it; returns what was cancelled."""
+        beside = [task for task in (self.forwarding, self.reviewing) if task and task is not asyncio.current_task()]
+        for task in beside:
+            task.cancel()
+        return beside

@@ -23,10 +23,10 @@ class SharedConsumer(ConversationConsumer):
         route["pk"] = NOBODYS  # Until it is found.
         await super().connect()
 
-    def _evidence(self) -> Any:
+    def _find_with_evidence(self) -> Any:
         if isinstance(found := self._find(), Conversation):
             self.pk = found.pk
-        return super()._evidence()
+        return super()._find_with_evidence()
 
     def _find(self) -> Conversation | int:
         return Conversation.objects.shared(self.secret).first() or NOT_FOUND

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from itertools import islice
@@ -59,42 +59,50 @@ class Watch:
     """The connections of one event loop. Looks every ACCESS_CHECK_S as long as there is any."""
 
     def __init__(self) -> None:
-        self._changed: dict[Key, set[asyncio.Event]] = {}
+        self._tells: dict[Key, set[Callable[[], None]]] = {}
         self._known: dict[Key, Any] = {}
         self._looking: asyncio.Task[None] | None = None
 
-    @contextmanager
-    def over(self, access: Access, conversation: uuid.UUID, known: Any = None) -> Iterator[asyncio.Event]:
-        """An event that is set whenever the permission has to be asked for again: after changes to what is `known`, the
-        evidence from before it was asked for; without it once soon, then after changes."""
-        key, changed = (access, conversation), asyncio.Event()
-        if known is not None and key not in self._changed:
+    def begin(self, key: Key, tell: Callable[[], None], known: Any = None) -> None:
+        """Call `tell` whenever the permission has to be asked for again: after changes to what is `known`, the evidence
+        from before it was asked for; without it once soon, then after changes."""
+        if known is not None and key not in self._tells:
             self._known[key] = known
-        self._changed.setdefault(key, set()).add(changed)
+        self._tells.setdefault(key, set()).add(tell)
         if self._known.get(key) != known:  # Another connection's: a look may have seen a change in between.
-            changed.set()
+            tell()
         if self._looking is None:
             self._looking = start_apart("access", self.look, _pause)
+
+    def end(self, key: Key, tell: Callable[[], None]) -> None:
+        """Call `tell` no more."""
+        self._tells[key].discard(tell)
+        if not self._tells[key]:
+            del self._tells[key]
+            self._known.pop(key, None)
+        if not self._tells and self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+
+    @contextmanager
+    def over(self, access: Access, conversation: uuid.UUID, known: Any = None) -> Iterator[asyncio.Event]:
+        """The same as an event that is set."""
+        changed = asyncio.Event()
+        self.begin((access, conversation), changed.set, known)
         try:
             yield changed
         finally:
-            self._changed[key].discard(changed)
-            if not self._changed[key]:
-                del self._changed[key]
-                self._known.pop(key, None)
-            if not self._changed:
-                self._looking.cancel()
-                self._looking = None
+            self.end((access, conversation), changed.set)
 
     async def look(self) -> None:
         """Compare with the last look. What was not there then counts as changed: it was asked for before that look."""
-        keys = list(self._changed)
+        keys = list(self._tells)
         found = await get_hub().database().read(evidence, keys)
         for key in keys:
-            if key in self._changed and (key not in self._known or self._known[key] != found[key]):
+            if key in self._tells and (key not in self._known or self._known[key] != found[key]):
                 self._known[key] = found[key]
-                for changed in self._changed[key]:
-                    changed.set()
+                for tell in list(self._tells[key]):
+                    tell()
 
 
 async def _pause() -> None:

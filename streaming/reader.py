@@ -111,22 +111,28 @@ class Reader:
         self._finished: set[str] = set()
         self._known: set[str] = set()  # before it attached, and not asked for again
         self._missing: list[str] = []
-        self._woken = asyncio.Event()
-        self._waiting = False  # for more, having handed over all there was
+        self._woken = False
+        self._waiting: asyncio.Future[None] | None = None  # for more, having handed over all there was
         self._deliver: Callable[[Item], Coroutine[Any, Any, None]] | None = None
         self._delivering: Awaitable[None] | None = None
-        self._in_flight: deque[tuple[str, int, int]] = deque()
+        self._in_flight: deque[tuple[str, int, int]] | None = None  # from the first acknowledgement on
         self._unacked = 0
-        self._acks = False
+
+    async def join(self) -> None:
+        """Have the hub listen to the topic for this reader too."""
+        self._feed = await self._hub.join(self, self.topic)
+
+    def leave(self) -> None:
+        self._hub.leave(self, self.topic)
 
     async def __aenter__(self) -> Self:
-        self._feed = await self._hub.join(self, self.topic)
+        await self.join()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._hub.leave(self, self.topic)
+        self.leave()
 
     async def attach(self, after: dict[str, int], since: str | None = None) -> None:
         """Follow from these positions: `after` names streams, unfinished others and those since `since` come whole.
@@ -175,15 +181,17 @@ class Reader:
         return self.follow(self._feed.tail(stream))
 
     def wake(self) -> None:
-        self._waiting = False  # What comes now has to wait for what it is woken for.
-        self._woken.set()
+        self._woken = True
+        if self._waiting is not None:
+            if not self._waiting.done():
+                self._waiting.set_result(None)
+            self._waiting = None  # What comes now has to wait for what it is woken for.
 
     def ack(self, stream: str, seq: int) -> None:
         """The client has taken in everything of `stream` up to `seq`. From the first ack on, what was sent and not
         acknowledged is bounded by READER_UNACKED_BYTES."""
-        self._acks = True
         kept: deque[tuple[str, int, int]] = deque()
-        for sent in self._in_flight:
+        for sent in self._in_flight or ():
             if sent[0] == stream and sent[1] <= seq:
                 self._unacked -= sent[2]
             else:
@@ -215,7 +223,7 @@ class Reader:
     async def next(self) -> Item:
         """What comes next, the streams taking turns. May be cancelled and called again: nothing is lost by it."""
         while True:
-            self._woken.clear()
+            self._woken = False
             if self._delivering is not None:
                 delivering, self._delivering = self._delivering, None
                 await delivering
@@ -228,16 +236,17 @@ class Reader:
                         if stream in self._cursors:
                             self._cursors[stream] = self._cursors.pop(stream)
                         return item
-            self._waiting = True
-            try:
-                await self._woken.wait()
-            finally:
-                self._waiting = False
+            if not self._woken:
+                self._waiting = asyncio.get_running_loop().create_future()
+                try:
+                    await self._waiting
+                finally:
+                    self._waiting = None
 
     @property
     def _is_full(self) -> bool:
         """Whether too much is under way to a client that acknowledges."""
-        return self._acks and self._unacked > settings.READER_UNACKED_BYTES
+        return self._in_flight is not None and self._unacked > settings.READER_UNACKED_BYTES
 
     async def _next(self, cursor: Cursor) -> Item | None:
         tail = cursor.tail
@@ -306,7 +315,7 @@ class Reader:
             piece = cursor.tail.document.shown(piece, cursor.version)
             cursor.version = piece.version
         cursor.seq = piece.seq
-        if self._acks:
+        if self._in_flight is not None:
             self._in_flight.append((piece.stream, piece.seq, piece.size))
             self._unacked += piece.size
         if piece.ends:
