@@ -1,9 +1,11 @@
-"""What the log takes: rows and bytes for a thousand deltas, and how many streams and rows a commit holds and how long
-it takes."""
+"""What the log takes: rows and bytes for a thousand deltas, as written and compacted, and how many streams and rows a
+commit holds and how long it takes."""
 
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,11 +17,13 @@ from bench.load import Load, measure, running
 from bench.processes import Source
 from bench.store import home
 from bench.subjects import Embedded, Scaled, Site
+from tests.servers import ROOT
 
 STREAMS = (1, 500)
 APPLICATION = "bench.timed:application"
 WORKER = ("-m", "bench.timed", "worker")
 LOG = "streaming_chunk"
+NOW_DAYS = 1e-6
 
 
 def storage(seconds: float) -> Iterator[dict[str, Any]]:
@@ -43,6 +47,8 @@ def _one(column: type[Embedded] | type[Scaled], place: Path, source: Source, loa
         measured = measure(site, source, load)
         source.wait_until_silent()
         rows, size = log_size(site)
+        _compact(site)
+        rows_left, size_left = log_size(site)
     lines = [line.split() for path in place.glob("*.commits") for line in path.read_text().splitlines()]
     deltas = load.streams * load.count
     return {
@@ -52,9 +58,21 @@ def _one(column: type[Embedded] | type[Scaled], place: Path, source: Source, loa
         "missing": measured["missing"],
         "rows_per_1000": round(rows / deltas * 1000),
         "bytes_per_1000": round((size - empty) / deltas * 1000),
+        "rows_compacted_per_1000": round(rows_left / deltas * 1000, 1),
+        "bytes_compacted_per_1000": round((size_left - empty) / deltas * 1000),
         "text_bytes_per_1000": 22_000,
         **_commits([(float(took), int(streams), int(rows)) for took, streams, rows in lines]),
     }
+
+
+def _compact(site: Site) -> None:
+    """Compact all that has ended, as if it were old, and give back what that freed."""
+    environment = site.environment | {"LOG_DAYS": str(NOW_DAYS), "LOG_LEVEL": "WARNING"}
+    command = [sys.executable, "manage.py", "retain"]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE)
+    if not isinstance(site, Embedded):
+        with psycopg.connect(site.environment["DATABASE_URL"], autocommit=True) as connection:
+            connection.execute(f"VACUUM FULL {LOG}")
 
 
 def _commits(commits: list[tuple[float, int, int]]) -> dict[str, Any]:

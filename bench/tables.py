@@ -207,7 +207,10 @@ def storage(records: Records) -> str:
         "streams",
         "rows",
         "bytes",
+        "compacted: rows",
+        "bytes",
         "streams per commit",
+        "rows per commit",
         "commit p50 / p99, ms",
     ]
     rows = [
@@ -216,12 +219,16 @@ def storage(records: Records) -> str:
             record["streams"],
             record["rows_per_1000"],
             record["bytes_per_1000"],
+            record["rows_compacted_per_1000"],
+            record["bytes_compacted_per_1000"],
             record["streams_per_commit"],
+            record["rows_per_commit"],
             f"{shown(record['commit_p50_ms'])} / {shown(record['commit_p99_ms'])}",
         ]
         for record in records
     ]
-    return f"Bytes are those of the log's table with its indexes.\n\n{table(head, rows)}"
+    said = "Bytes are those of the log's table with its indexes; on PostgreSQL, compacted ones those after VACUUM FULL."
+    return f"{said}\n\n{table(head, rows)}"
 
 
 def restart(records: Records) -> str:
