@@ -29,9 +29,9 @@ from streaming.frames import Row
 POSTGRESQL = """
 WITH held AS MATERIALIZED (SELECT id, lease FROM streaming_stream WHERE id = ANY(%s) ORDER BY id FOR UPDATE)
 INSERT INTO streaming_chunk (stream_id, seq, kind, text, data, created_at)
-SELECT held.id, said.seq, said.kind, said.text, said.data::jsonb, %s
-FROM json_to_recordset(%s) AS said (stream uuid, lease uuid, seq int, kind text, text text, data text)
-JOIN held ON held.id = said.stream AND held.lease = said.lease
+SELECT held.id, (said.value->>2)::int, said.value->>3, said.value->>4, (said.value->>5)::jsonb, %s
+FROM jsonb_array_elements(%s) AS said
+JOIN held ON held.id = (said.value->>0)::uuid AND held.lease = (said.value->>1)::uuid
 """
 # A statement that writes has the one lock of all writers from its start. CROSS JOIN tells the order of the loops.
 SQLITE = """
@@ -42,8 +42,6 @@ FROM json_each(%s) AS said CROSS JOIN streaming_stream AS held
 WHERE held.id = json_extract(said.value, '$[0]') AND held.lease = json_extract(said.value, '$[1]')
 """
 PASSING_OVER = "ON CONFLICT (stream_id, seq) DO NOTHING"
-
-COLUMNS = ("stream", "lease", "seq", "kind", "text", "data")
 
 _prepared: WeakSet[Any] = WeakSet()
 
@@ -63,14 +61,11 @@ def add_rows(rows: Iterable[tuple[uuid.UUID, uuid.UUID, Row]], *, again: bool = 
     ]
     if any("\0" in row[4] for row in said):
         raise DataError("a text has a NUL character")  # PostgreSQL says so too; SQLite would cut the text off there.
-    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    sql, values = SQLITE, [connection.ops.adapt_datetimefield_value(timezone.now()), orjson.dumps(said).decode()]
     with connection.cursor() as cursor:
-        if connection.vendor == "sqlite":
-            sql, values = SQLITE, [now, orjson.dumps(said).decode()]
-        else:
-            named = [dict(zip(COLUMNS, row, strict=True)) for row in said]
+        if connection.vendor == "postgresql":
             sql = POSTGRESQL if again else _prepare(cursor)
-            values = ["{" + ",".join({row[0] for row in said}) + "}", now, orjson.dumps(named).decode()]
+            values = ["{" + ",".join({row[0] for row in said}) + "}", *values]
         if again:
             sql += PASSING_OVER
         cursor.execute(sql, values)
@@ -80,6 +75,6 @@ def add_rows(rows: Iterable[tuple[uuid.UUID, uuid.UUID, Row]], *, again: bool = 
 def _prepare(cursor: CursorWrapper) -> str:
     """The statement by its name in this connection: to plan it takes PostgreSQL as long as to carry it out."""
     if connection.connection not in _prepared:
-        cursor.execute(f"PREPARE add_rows (uuid[], timestamptz, json) AS {POSTGRESQL % ('$1', '$2', '$3')}")
+        cursor.execute(f"PREPARE add_rows (uuid[], timestamptz, jsonb) AS {POSTGRESQL % ('$1', '$2', '$3')}")
         _prepared.add(connection.connection)
     return "EXECUTE add_rows (%s, %s, %s)"

@@ -70,11 +70,6 @@ class Entry:
     first_words: bool = False
     outcome: Outcome | None = None
 
-    @property
-    def words_only(self) -> bool:
-        """Whether the stream's own columns stay as they are."""
-        return not self.first_words and self.outcome is None and all(row.kind != RETRY for row in self.rows)
-
 
 class StreamQuerySet(models.QuerySet["Stream"]):
     def live(self) -> StreamQuerySet:
@@ -128,7 +123,8 @@ class StreamQuerySet(models.QuerySet["Stream"]):
         already, which only this lease can have written, are passed over.
         """
         rows = [(entry.stream, entry.lease, row) for entry in entries for row in entry.rows]
-        words_only = all(entry.words_only for entry in entries)
+        words_only = all(row.kind != RETRY for _, _, row in rows)
+        words_only &= not any(entry.first_words or entry.outcome for entry in entries)
         held, lost = entries, set()
         # One transaction: a reader that sees the `end` row must also see the final status and text, and a successor
         # cannot claim between the proof of the lease and the rows. Words alone are one statement, itself a transaction.
