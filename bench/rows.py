@@ -34,7 +34,7 @@ from django.utils import timezone  # noqa: E402
 from conversations.models import Conversation, Message, Role, User, topic_of  # noqa: E402
 from streaming import commit  # noqa: E402
 from streaming.frames import END, TEXT, Row  # noqa: E402
-from streaming.models import Chunk, Outcome, Status, Stream, new_id  # noqa: E402
+from streaming.models import Outcome, Status, Stream, new_id  # noqa: E402
 
 ANSWER_ROWS = 200
 TURNS = 5
@@ -57,9 +57,10 @@ def fill(rows: int) -> Iterator[int]:
 def talk(owner: User, log: tuple[Row, ...]) -> None:
     """One conversation, each answer with this log."""
     conversation = Conversation.objects.create(owner=owner, title="A load of rows")
-    now = timezone.now()
+    now, lease = timezone.now(), new_id()
     streams = Stream.objects.bulk_create(
         Stream(
+            lease=lease,
             topic=topic_of(conversation.pk),
             request={"model": "demo", "messages": []},
             model="demo",
@@ -74,7 +75,8 @@ def talk(owner: User, log: tuple[Row, ...]) -> None:
         )
         for _ in range(TURNS)
     )
-    commit.insert_rows(Chunk, ((stream.pk, row) for stream in streams for row in log))
+    commit.add_rows((stream.pk, lease, row) for stream in streams for row in log)
+    Stream.objects.filter(lease=lease).update(lease=None)
     last: Message | None = None
     for stream in streams:
         prompt = conversation.messages.create(role=Role.USER, text="How many?", parent=last)

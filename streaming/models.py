@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -121,20 +122,21 @@ class StreamQuerySet(models.QuerySet["Stream"]):
         `again`: the outcome of an earlier try is unknown (the connection broke in its commit), so rows that are there
         already, which only this lease can have written, are passed over.
         """
+        rows = [(entry.stream, entry.lease, row) for entry in entries for row in entry.rows]
+        words_only = all(row.kind != RETRY for _, _, row in rows)
+        words_only &= not any(entry.first_words or entry.outcome for entry in entries)
+        held, lost = entries, set()
         # One transaction: a reader that sees the `end` row must also see the final status and text, and a successor
-        # cannot claim between the proof of the lease and the rows (PostgreSQL: row lock; SQLite: one writer).
-        with transaction.atomic():
-            leases = commit.locked_leases(Stream, [entry.stream for entry in entries])
-            adapt = commit.adapter()
-            held = [entry for entry in entries if leases.get(adapt(entry.stream)) == adapt(entry.lease)]
-            known = Chunk.objects.last_seqs(entry.stream for entry in held) if again else {}
-            commit.insert_rows(
-                Chunk,
-                ((entry.stream, row) for entry in held for row in entry.rows if row.seq > known.get(entry.stream, 0)),
-            )
-            for entry in held:
-                self._note(entry)
-        return {entry.stream for entry in entries} - {entry.stream for entry in held}
+        # cannot claim between the proof of the lease and the rows. Words alone are one statement, itself a transaction.
+        with nullcontext() if words_only else transaction.atomic():
+            if commit.add_rows(rows, again=again) < len(rows):
+                leases = dict(self.filter(pk__in=[entry.stream for entry in entries]).values_list("pk", "lease"))
+                held = [entry for entry in entries if leases.get(entry.stream) == entry.lease]
+                lost = {entry.stream for entry in entries} - {entry.stream for entry in held}
+            if not words_only:
+                for entry in held:
+                    self._note(entry)
+        return lost
 
     def _note(self, entry: Entry) -> None:
         """Keep the stream's own columns in step with the rows just added, where they tell more than words."""

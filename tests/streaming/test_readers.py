@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streaming.background import DatabaseThread
-from streaming.commit import adapter
 from streaming.frames import Piece, Row, fold
 from streaming.hub import Hub, Tail, get_hub
 from streaming.layers import LocalChannelLayer
@@ -640,7 +639,7 @@ def test_an_answer_is_no_news_to_who_knows_it_and_the_next_is_whenever_it_began(
     Stream.objects.update(status="done", finished_at=Now())
     with connection.cursor() as cursor:
         began = "UPDATE streaming_stream SET created_at = %s WHERE id = %s"
-        cursor.execute(began, [f"2026-01-01 00:00:{second}", adapter()(known.pk)])
-        cursor.execute(began, [f"2026-01-01 00:00:{second[:-1]}1", adapter()(later.pk)])
+        cursor.execute(began, [f"2026-01-01 00:00:{second}", known.pk.hex])
+        cursor.execute(began, [f"2026-01-01 00:00:{second[:-1]}1", later.pk.hex])
     found = standings("t", [], known.pk, 0)
     assert [standing.stream for standing in found if standing.news] == [str(later.pk)]
