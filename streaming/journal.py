@@ -52,7 +52,7 @@ class Log:
         self._journal = journal
         self._pending: list[tuple[str, list[str], dict[str, Any] | None]] = []
         self._pending_size = 0
-        # Asked for with each word; a setting costs more to look up than the rest of saying it.
+        # Asked for with each word, and looking a setting up takes half a microsecond.
         self._most_pending = settings.STREAM_PENDING_BYTES
         self._outcome: Outcome | None = None
         self._lost = False
