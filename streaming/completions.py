@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -26,8 +26,7 @@ FINISH_REASON_MAX_CHARS = 40
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(NamedTuple):
     """More of what the model says: `kind` is frames.TEXT or frames.REASONING, `text` is never empty."""
 
     kind: str
@@ -143,7 +142,7 @@ class Decoder:
         self._begun = False
         self._document: list[bytes] | None = None
         self._data: list[bytes] = []
-        self._said: list[tuple[str, str]] = []
+        self._said: list[Delta] = []
         self._held: dict[str, str] = {}
 
     @property
@@ -154,10 +153,7 @@ class Decoder:
     def feed(self, data: bytes) -> list[Delta]:
         """What `data` adds to the answer; neighbouring deltas of one kind are one."""
         try:
-            for line in self._lines.feed(data):
-                if self.done:
-                    break
-                self._read_line(line)
+            self._read_lines(self._lines.feed(data))
         except ProviderError as error:
             self.failure = error
         return self._spoken()
@@ -177,7 +173,7 @@ class Decoder:
                     self.failure = cut()
         for kind in list(self._held):
             del self._held[kind]
-            self._said.append((kind, REPLACEMENT))
+            self._said.append(Delta(kind, REPLACEMENT))
         return self._spoken()
 
     def finish(self) -> Finish:
@@ -187,6 +183,18 @@ class Decoder:
         if not self.done and self.finish_reason is None:
             raise cut()
         return Finish(self.finish_reason, self.usage)
+
+    def _read_lines(self, lines: list[bytes]) -> None:
+        alone = len(lines) == 2 and not lines[1] and lines[0].startswith(b"data: {")
+        if alone and not self._data and not self.done:
+            # Nearly always an event of one line comes alone. Told from all others at once, it costs an eighth less.
+            self._begun = True
+            self._read_chunk(lines[0][6:], "delta")
+            return
+        for line in lines:
+            if self.done:
+                break
+            self._read_line(line)
 
     def _read_line(self, line: bytes) -> None:
         if line.startswith(b"data:"):
@@ -256,11 +264,11 @@ class Decoder:
         if "\0" in text:
             text = text.replace("\0", REPLACEMENT)
         if text:
-            self._said.append((kind, text))
+            self._said.append(Delta(kind, text))
 
     def _spoken(self) -> list[Delta]:
         said, self._said = self._said, []
-        if len(said) == 1:
-            return [Delta(*said[0])]
+        if len(said) < 2:
+            return said
         spoken = groupby(said, key=itemgetter(0))
         return [Delta(kind, "".join(text for _, text in group)) for kind, group in spoken]

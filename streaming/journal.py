@@ -52,6 +52,8 @@ class Log:
         self._journal = journal
         self._pending: list[tuple[str, list[str], dict[str, Any] | None]] = []
         self._pending_size = 0
+        # Asked for with each word, and looking a setting up takes half a microsecond.
+        self._most_pending = settings.STREAM_PENDING_BYTES
         self._outcome: Outcome | None = None
         self._lost = False
         self._settled: asyncio.Future[None] | None = None
@@ -80,7 +82,7 @@ class Log:
     @property
     def full(self) -> bool:
         """Whether so much waits for its commit that the writer should wait too (`committed`)."""
-        return self._pending_size > settings.STREAM_PENDING_BYTES
+        return self._pending_size > self._most_pending
 
     async def committed(self) -> None:
         """Wait until all that was said before this call is in the database."""

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streaming import completions
@@ -54,6 +54,54 @@ def test_a_body_cut_anywhere_gives_the_same_text(data: st.DataObject) -> None:
     deltas, decoder = read(*(body[start:stop] for start, stop in pairwise(cuts)))
     assert text_of(deltas) == "".join(texts)
     assert decoder.finish() == Finish(None, None)
+
+
+DOCUMENT = b'{"choices":[{"message":{"content":"e"}}]}\n\n'
+SCRAPS = (
+    event(says("a")),
+    event(says("b"), "\r\n"),
+    event(says("c"), "\r"),
+    event(json.dumps(says("\ud83d"))),
+    event({"choices": [{"delta": {"reasoning": "hm"}}]}),
+    event({"choices": [{"delta": {}, "finish_reason": "stop"}]}),
+    event({"usage": {"n": 1}}),
+    event("{oops"),
+    event("[DONE]"),
+    b'data: {"choices":\n',
+    b'data: {"choices":\ndata: \n',
+    b'data: [{"delta":{"content":"d"}}]}\n\n',
+    DOCUMENT,
+    b": x\n",
+    b"data: ",
+    b"\n",
+    b"\r",
+    b"\xef\xbb\xbf",
+)
+
+
+@given(st.lists(st.sampled_from(SCRAPS), max_size=8))
+@example([event(says("a")), DOCUMENT])
+@example([DOCUMENT, event(says("a"))])
+@example([DONE, event(says("a"))])
+@example([b'data: {"choices":\ndata: \n', b'data: [{"delta":{"content":"d"}}]}\n\n'])
+@example([b'data: {"choices":\n', event(says("a"))])
+def test_an_event_that_arrives_alone_says_what_it_says_byte_by_byte(scraps: list[bytes]) -> None:
+    assert read_up_to_a_failure(scraps) == read_up_to_a_failure(bytes([byte]) for byte in b"".join(scraps))
+
+
+def read_up_to_a_failure(pieces: Iterable[bytes]) -> tuple[str, str, Finish | str]:
+    """The words, the reasoning, and how it ended, of a body that is read no further than to a failure."""
+    decoder = Decoder()
+    unread = iter(pieces)
+    deltas: list[Delta] = []
+    while decoder.failure is None and (piece := next(unread, None)) is not None:
+        deltas += decoder.feed(piece)
+    deltas += decoder.close()
+    try:
+        end: Finish | str = decoder.finish()
+    except ProviderError as error:
+        end = error.code
+    return text_of(deltas), text_of(deltas, REASONING), end
 
 
 @given(st.text(alphabet="a🙂\ud83d\ude00\0", max_size=12), st.data())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import logging
 import os
@@ -331,6 +332,57 @@ async def test_a_finish_reason_is_enough_when_the_server_then_falls_silent(monke
         provider = OpenAIProvider(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1", KEY)
         answer = await asyncio.wait_for(collect(provider, ask()), SOON_S)
         assert (answer.said(), answer.finish) == ("a", Finish("length", None))
+        await provider.close()
+
+
+async def test_the_body_is_read_where_the_transport_of_the_sdk_reads_it(
+    server: ModelServer, provider: OpenAIProvider
+) -> None:
+    """Says so when a new version of the SDK keeps it elsewhere: answers then take the longer way, which is as good."""
+    async with provider._ask(ask()) as response:
+        source = openai_provider._source(response.http_response)
+        assert source is not None
+        assert str(source.url).startswith(server.url)
+
+
+@pytest.fixture
+def longer_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The body is read through all layers of the SDK."""
+    monkeypatch.setattr(openai_provider, "_source", lambda _: None)
+
+
+@pytest.mark.usefixtures("longer_way")
+async def test_the_longer_way_gives_the_same_answers(server: ModelServer, provider: OpenAIProvider) -> None:
+    whole = [await collect(provider, directive(text="one two", network_chunk=9)) for _ in range(2)]
+    cut = await collect(provider, directive(text="one two three", cut_after=2))
+    assert [answer.said() for answer in [*whole, cut]] == ["one two", "one two", "one two"]
+    assert whole[1].finish is not None
+    assert cut.failure.code == "cut"
+    assert len({asked.peer for asked in server.requests}) == 1
+
+
+@pytest.mark.usefixtures("longer_way")
+async def test_the_longer_way_ends_the_request_as_soon(server: ModelServer, provider: OpenAIProvider) -> None:
+    server.script(Script(text="one two", silence_after=1))
+    stream = provider.stream(ask())
+    assert await anext(stream) == Delta(TEXT, "one")
+    await stream.aclose()
+    await asyncio.wait_for(server.requests[0].gone.wait(), 1)
+
+
+async def test_a_body_that_is_compressed_unasked_is_understood() -> None:
+    body = b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
+
+    async def squeeze(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head + gzip.compress(body))
+        writer.close()
+
+    async with await asyncio.start_server(squeeze, "127.0.0.1", 0) as listening:
+        provider = OpenAIProvider(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1", KEY)
+        answer = await asyncio.wait_for(collect(provider, ask()), SOON_S)
+        assert (answer.said(), answer.finish) == ("a", Finish("stop", None))
         await provider.close()
 
 
