@@ -25,6 +25,8 @@ def responses(client: Any, prompt: str, long: str) -> dict[str, Any]:
     followed = client.responses.create(**asked, background=True)
     events = list(client.responses.retrieve(followed.id, stream=True))
     slow = client.responses.create(model="test-model", input=long, background=True)
+    with client.responses.retrieve(slow.id, stream=True) as words:
+        next(event for event in words if event.type == "response.output_text.delta")
     cancelled = client.responses.cancel(slow.id).status
     client.responses.delete(followed.id)
     return {
