@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from streaming.frames import RESTART, RETRY, ROW_CHARS, SPOKEN, Row
+from streaming.frames import RESTART, RETRY, Row, joined
 from streaming.models import Chunk, Stream
 
 # Rows to a transaction: what it holds up waits for milliseconds.
@@ -24,32 +24,14 @@ SLICE_ROWS = 2000
 
 
 def merged(rows: Iterable[Row]) -> list[Row]:
-    """Neighbouring rows of a log in as few as there can be, for readers at any position."""
-    groups: list[list[Row]] = []
-    size = 0
+    """The rows of a log in as few as there can be, for readers at any position."""
+    kept: list[Row] = []
     for row in rows:
         if row.kind == RESTART:
-            groups.clear()
-        elif row.kind == RETRY:
-            continue
-        elif row.kind in SPOKEN and groups and groups[-1][0].kind == row.kind and size + len(row.text) <= ROW_CHARS:
-            groups[-1].append(row)
-            size += len(row.text)
-            continue
-        groups.append([row])
-        size = len(row.text)
-    return [_joined(group) for group in groups]
-
-
-def _joined(group: list[Row]) -> Row:
-    if len(group) == 1:
-        return group[0]
-    chars: list[int] = []
-    for row in group:
-        last = row.seq - len(row.chars)
-        # Between two rows that are neighbours now there may have been one that said nothing.
-        chars += [0] * (last - (group[0].seq - len(group[0].chars) + len(chars))) + row.chars
-    return Row(group[-1].seq, group[0].kind, "".join(row.text for row in group), {"chars": chars})
+            kept.clear()
+        if row.kind != RETRY:
+            kept.append(row)
+    return joined(kept)
 
 
 @dataclass(slots=True)

@@ -27,7 +27,7 @@ FRAME_CHARS = 2 * ROW_CHARS
 class Row(NamedTuple):
     """One row of a stream's log. `text` is set for text and reasoning, `data` for the other kinds.
 
-    In a compacted log a row of words stands for several, up to `seq`: its `data` says how many characters each had.
+    A row of words may stand for several (`joined`), up to `seq`: its `data` says how many characters each had.
     """
 
     seq: int
@@ -57,6 +57,31 @@ class Row(NamedTuple):
         chars = self.chars
         left = len(chars) - (self.seq - seq)
         return Row(seq, self.kind, self.text[: sum(chars[:left])], {"chars": chars[:left]}) if left > 0 else None
+
+
+def joined(rows: Iterable[Row]) -> list[Row]:
+    """The same with neighbours of one spoken kind as one row, as long as that has at most ROW_CHARS."""
+    groups: list[list[Row]] = []
+    size = 0
+    for row in rows:
+        if row.kind in SPOKEN and groups and groups[-1][0].kind == row.kind and size + len(row.text) <= ROW_CHARS:
+            groups[-1].append(row)
+            size += len(row.text)
+        else:
+            groups.append([row])
+            size = len(row.text)
+    return [_one(group) for group in groups]
+
+
+def _one(group: list[Row]) -> Row:
+    if len(group) == 1:
+        return group[0]
+    chars: list[int] = []
+    for row in group:
+        last = row.seq - len(row.chars)
+        # Between two rows that are neighbours now there may have been one that said nothing.
+        chars += [0] * (last - (group[0].seq - len(group[0].chars) + len(chars))) + row.chars
+    return Row(group[-1].seq, group[0].kind, "".join(row.text for row in group), {"chars": chars})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +145,11 @@ class Piece:
     stream: str
     after: int
     rows: tuple[Row, ...]
+
+    @classmethod
+    def of(cls, pieces: Sequence[Piece]) -> Piece:
+        """Pieces that follow on one another, as one of as few rows as there can be."""
+        return cls(pieces[0].stream, pieces[0].after, tuple(joined(row for piece in pieces for row in piece.rows)))
 
     @property
     def seq(self) -> int:

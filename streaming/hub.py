@@ -36,6 +36,7 @@ T = TypeVar("T")
 LAYER_S = 2.0
 LATE_S = 10.0  # how long after its beginning a stream may appear: its transaction has to commit
 MESSAGES_AT_ONCE = 50
+SINGLE_PIECES = 32
 
 
 class Tail:
@@ -52,6 +53,7 @@ class Tail:
         self.document: Document | None = None  # what the pages here show, once there is one
         self.filling = asyncio.Lock()  # held while the document catches up with the log
         self._pieces: list[Piece] = []
+        self._joined = 0  # of them are several that came
         self._size = 0
 
     def learn(self, seq: int) -> None:
@@ -67,13 +69,23 @@ class Tail:
             return True
         if piece.after > self.last:
             return False
-        self._pieces.append(piece)
+        self._pieces.append(piece if piece.after == self.last else piece.since(self.last))
         self.last = piece.seq
         self.ended = piece.ends
-        self._size += piece.size
+        self._size += self._pieces[-1].size
+        if len(self._pieces) - self._joined > 2 * SINGLE_PIECES:
+            self._join()
         if self._size > 2 * settings.HUB_RECENT_BYTES:
             self._trim()
         return True
+
+    def _join(self) -> None:
+        """Keep only the newest as they came: the garbage collector walks everything there is, in one go."""
+        old = self._pieces[self._joined : -SINGLE_PIECES]
+        one = Piece.of(old)
+        self._pieces[self._joined : -SINGLE_PIECES] = [one]
+        self._joined += 1
+        self._size += one.size - sum(piece.size for piece in old)
 
     def _trim(self) -> None:
         """Forget the oldest half; readers that far behind read the database. The newest piece is always kept."""
@@ -82,6 +94,7 @@ class Tail:
             self._size -= self._pieces[dropped].size
             dropped += 1
         del self._pieces[:dropped]
+        self._joined = max(self._joined - dropped, 0)
         self.start = self._pieces[0].after
 
     def behind(self, seq: int) -> bool:
