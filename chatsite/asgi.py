@@ -12,19 +12,22 @@ pages = get_asgi_application()
 from chatsite.backpressure import Backpressure  # noqa: E402
 from chatsite.logs import RequestIds  # noqa: E402
 from chatsite.origin import BearerOrOrigin  # noqa: E402
+from chatsite.whole import WholeFrames  # noqa: E402
 from conversations.routing import websocket_urlpatterns  # noqa: E402
 from streaming.lifespan import follow_daphne, lifespan  # noqa: E402
 
 _ = get_resolver().url_patterns  # Loads all that answers requests, which the first of them would wait for.
 follow_daphne()
 application = Backpressure(
-    RequestIds(
-        ProtocolTypeRouter(
-            {
-                "http": pages,
-                "websocket": BearerOrOrigin(URLRouter(websocket_urlpatterns)),
-                "lifespan": lifespan,
-            }
+    WholeFrames(
+        RequestIds(
+            ProtocolTypeRouter(
+                {
+                    "http": pages,
+                    "websocket": BearerOrOrigin(URLRouter(websocket_urlpatterns)),
+                    "lifespan": lifespan,
+                }
+            )
         )
     )
 )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 FORBIDDEN = 4403
 NOT_FOUND = 4404
 AT_ONCE_S = 1.0
+# The ASGI extension that chatsite/whole.py brings.
+WHOLE = "chatsite.websocket.whole"
 BROKEN = 4500  # An application may not send 1011: daphne would raise and leave the client hanging.
 
 
@@ -162,7 +165,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
             await self._refuse("attached", "This connection is attached already.")
             return
         # Joined before the next command is taken up: an ask may come right behind, and its stream is to be followed.
-        reader = Reader(self.conversation.topic, rendered=self.rendered)
+        reader = Reader(self.conversation.topic, rendered=self.rendered, push=self._push())
         await reader.join()
         self.reader = reader
         self.forwarding = asyncio.create_task(self._forward(reader, command), name=f"forward {self.pk}")
@@ -190,13 +193,19 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         try:
             await reader.attach(after, str(command.since) if command.since else None)
             del command, after  # They would be kept as long as the connection.
-            await reader.forward(self._send_item)
+            async for item in reader.items():
+                await self._send_item(item)
         except Exception as error:
             # A server's `send` fails like this once the client has left; there is nobody to tell then.
             level = logging.DEBUG if isinstance(error, OSError | Disconnected) else logging.ERROR
             logger.log(level, "forwarding of %s failed", self.pk, exc_info=True)
             with contextlib.suppress(Exception):
                 await self.close(BROKEN)
+
+    def _push(self) -> Callable[[Piece], bool] | None:
+        """What sends a piece at once, where the server can do that."""
+        write: Any = (self.scope.get("extensions") or {}).get(WHOLE)
+        return None if write is None else lambda piece: write(piece.whole)
 
     async def _send_item(self, item: Item) -> None:
         if isinstance(item, Piece):

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
-from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from django.db import InterfaceError, InternalError, OperationalError, close_old_connections, connection, connections
 
@@ -55,35 +53,6 @@ class DatabaseThread:
             async with asyncio.timeout(CLOSE_S):
                 await self.run(connections.close_all)
         self._executor.shutdown(wait=False)
-
-
-def begin(work: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
-    """Run `work` up to where it has to wait for something, here and now. None: it did not have to; otherwise what is
-    left of it, which is to be awaited, its error included. (Python 3.12 does this for tasks: `eager_start`.)"""
-    try:
-        waits_for = work.send(None)
-    except StopIteration:
-        return None
-    except Exception as error:
-        failed = asyncio.get_running_loop().create_future()
-        failed.set_exception(error)
-        failed.exception()  # Nobody may await it any more; then it is not an error unheard.
-        return failed
-    return _rest(work, waits_for)
-
-
-@types.coroutine
-def _rest(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
-    step: Callable[[], Any]
-    while True:
-        try:
-            step = partial(work.send, (yield waits_for))
-        except BaseException as error:
-            step = partial(work.throw, error)
-        try:
-            waits_for = step()
-        except StopIteration:
-            return
 
 
 def let_go() -> None:

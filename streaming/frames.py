@@ -5,6 +5,7 @@ Pure functions and values: no database, no loop, no socket. Every surface is a m
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -138,6 +139,15 @@ def encode(frame: dict[str, Any]) -> str:
     return orjson.dumps(frame).decode()
 
 
+def _websocket_text(data: bytes) -> bytes:
+    size = len(data)
+    if size < 126:
+        return struct.pack("!BB", 0x81, size) + data
+    if size < 1 << 16:
+        return struct.pack("!BBH", 0x81, 126, size) + data
+    return struct.pack("!BBQ", 0x81, 127, size) + data
+
+
 @dataclass(frozen=True)
 class Piece:
     """Neighbouring rows of one log, ready for any reader at position `after`; encoded at most once per surface."""
@@ -167,6 +177,11 @@ class Piece:
     @cached_property
     def native(self) -> tuple[str, ...]:
         return tuple(encode(frame) for frame in native_frames(self.stream, self.rows))
+
+    @cached_property
+    def whole(self) -> bytes:
+        """The same as messages of a websocket, from a server and uncompressed (RFC 6455, 5.2)."""
+        return b"".join(_websocket_text(text.encode()) for text in self.native)
 
     @cached_property
     def events(self) -> bytes:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
 from typing import Any
-from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import async_to_sync
@@ -43,6 +41,7 @@ class Log:
     def __init__(self, journal: Journal, stream: Stream, seq: int = 0, spoken: bool = False) -> None:
         assert stream.lease is not None
         self.stream = stream.pk
+        self._name = str(stream.pk)
         self.topic = stream.topic
         self.lease = stream.lease
         self.seq = seq
@@ -113,14 +112,17 @@ class Log:
         """All that is pending, as numbered rows to be committed together; None if there is nothing."""
         if not self._pending:
             return None
-        parts = (part for pending in self._pending for part in _parts(*pending))
-        rows = tuple(Row(seq, *part) for seq, part in enumerate(parts, self.seq + 1))
+        rows = []
+        for kind, words, data in self._pending:
+            text = "".join(words)
+            for at in range(0, max(len(text), 1), ROW_CHARS):
+                self.seq += 1
+                rows.append(Row(self.seq, kind, text[at : at + ROW_CHARS], data))
         self._pending.clear()
         self._pending_size = 0
-        self.seq = rows[-1].seq
         first_words = self.first_words_due and any(row.kind in SPOKEN for row in rows)
         self.first_words_due = self.first_words_due and not first_words
-        return Entry(self.stream, self.lease, rows, first_words, self._outcome)
+        return Entry(self.stream, self.lease, tuple(rows), first_words, self._outcome)
 
     def settle(self, entry: Entry) -> dict[str, Any]:
         """`entry` is committed: wake who waits for it, and return the message that tells the hubs."""
@@ -141,30 +143,21 @@ class Log:
 
     def message(self, rows: tuple[Row, ...] = ()) -> dict[str, Any]:
         after = rows[0].seq - 1 if rows else self.seq
-        return rows_message(self.topic, self.stream, after, rows, self._progress.due())
+        return rows_message(self.topic, self._name, after, rows, self._progress.due())
 
 
 def rows_message(
-    topic: str, stream: UUID, after: int, rows: tuple[Row, ...] = (), progress: dict[str, int] | None = None
+    topic: str, stream: str, after: int, rows: tuple[Row, ...] = (), progress: dict[str, int] | None = None
 ) -> dict[str, Any]:
     """What tells the hubs of rows behind `after`; without rows, that there is such a stream."""
     return {
         "type": "stream.rows",
         "topic": topic,
-        "stream": str(stream),
+        "stream": stream,
         "after": after,
         "rows": rows,
         "progress": progress,
     }
-
-
-def _parts(
-    kind: str, words: list[str], data: dict[str, Any] | None
-) -> Iterator[tuple[str, str, dict[str, Any] | None]]:
-    """What was said, as rows of at most ROW_CHARS."""
-    text = "".join(words)
-    for at in range(0, max(len(text), 1), ROW_CHARS):
-        yield kind, text[at : at + ROW_CHARS], data
 
 
 class Progress:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -21,7 +21,6 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from streaming import metrics
-from streaming.background import begin
 from streaming.document import Document
 from streaming.frames import Piece
 from streaming.hub import LATE_S, Feed, Hub, Tail, get_hub
@@ -94,14 +93,24 @@ def standings(topic: str, named: list[uuid.UUID], since: uuid.UUID | None, age_s
 
 
 class Reader:
-    """Follows a topic, or with `only` one stream of it. Use as a context manager, `attach`, then iterate `items`, or
-    have what comes delivered by `forward`.
+    """Follows a topic, or with `only` one stream of it. Use as a context manager, `attach`, then iterate `items`.
 
-    `rendered`: for pages, which get text as the HTML it makes.
+    `rendered`: for pages, which get text as the HTML it makes. `push` sends a piece at once, or says that it cannot; it
+    is asked whenever one comes that is all there is, so such a piece is no item.
     """
 
-    def __init__(self, topic: str, only: str | None = None, hub: Hub | None = None, *, rendered: bool = False) -> None:
+    def __init__(
+        self,
+        topic: str,
+        only: str | None = None,
+        hub: Hub | None = None,
+        *,
+        rendered: bool = False,
+        push: Callable[[Piece], bool] | None = None,
+    ) -> None:
         self.topic = topic
+        # What a page is sent is made by the stream's document, which has a pace of its own.
+        self._push = None if rendered else push
         self._only = only
         self._rendered = rendered
         self._hub = hub or get_hub()
@@ -113,8 +122,6 @@ class Reader:
         self._missing: list[str] = []
         self._woken = False
         self._waiting: asyncio.Future[None] | None = None  # for more, having handed over all there was
-        self._deliver: Callable[[Item], Coroutine[Any, Any, None]] | None = None
-        self._delivering: Awaitable[None] | None = None
         self._in_flight: deque[tuple[str, int, int]] | None = None  # from the first acknowledgement on
         self._unacked = 0
 
@@ -199,19 +206,12 @@ class Reader:
         self._in_flight = kept
         self.wake()
 
-    async def forward(self, deliver: Callable[[Item], Coroutine[Any, Any, None]]) -> None:
-        """Have `deliver` take what comes, one item after the other, for ever or until it fails."""
-        # A page shows what its document makes of the rows, and that has a pace of its own.
-        self._deliver = None if self._rendered else deliver
-        async for item in self.items():
-            await deliver(item)
-
     def hear(self, piece: Piece) -> None:
-        """Rows that the hub just heard of: delivered here and now, if they are all that this reader waits for."""
-        cursor = self._cursors.get(piece.stream)
-        if self._deliver and self._waiting and cursor and cursor.seq == piece.after and not self._is_full:
-            self._delivering = begin(self._deliver(self._advance(cursor, piece)))
-            if self._delivering is None:
+        """Rows that the hub just heard of: pushed here and now, if they are all that this reader waits for."""
+        if self._push and self._waiting and not self._is_full:
+            cursor = self._cursors.get(piece.stream)
+            if cursor and cursor.seq == piece.after and self._push(piece):
+                self._advance(cursor, piece)
                 return
         self.wake()
 
@@ -224,9 +224,6 @@ class Reader:
         """What comes next, the streams taking turns. May be cancelled and called again: nothing is lost by it."""
         while True:
             self._woken = False
-            if self._delivering is not None:
-                delivering, self._delivering = self._delivering, None
-                await delivering
             if self._missing:
                 return Gone(self._missing.pop())
             if not self._is_full:

@@ -161,5 +161,5 @@ def _add(stream: Stream, after: int, rows: tuple[Row, ...]) -> bool:
         first_words = stream.first_text_at is None
     if Stream.objects.append([Entry(stream.pk, stream.lease, rows, first_words, outcome)]):
         return False
-    journal.publish(journal.rows_message(stream.topic, stream.pk, after, rows))
+    journal.publish(journal.rows_message(stream.topic, str(stream.pk), after, rows))
     return True

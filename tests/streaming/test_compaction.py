@@ -14,7 +14,7 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming import compaction
+from streaming import compaction, frames
 from streaming.compaction import Compaction, compact, merged
 from streaming.frames import END, RESTART, RETRY, SPOKEN, Piece, Row, Said, fold
 from streaming.models import Chunk, Outcome, Status, Stream
@@ -85,7 +85,7 @@ def test_a_piece_of_merged_rows_is_cut_within_them() -> None:
 
 
 def test_rows_stay_below_the_size_that_a_frame_can_carry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compaction, "ROW_CHARS", 10)
+    monkeypatch.setattr(frames, "ROW_CHARS", 10)
     few = merged([Row(seq, "text", "abcd", None) for seq in range(1, 6)])
     assert [(row.seq, len(row.text)) for row in few] == [(2, 8), (4, 8), (5, 4)]
 
