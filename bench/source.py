@@ -7,7 +7,7 @@ moment it is written, so a reader anywhere on this machine knows how old it is a
 says is told by the last user message, a JSON object of `Wish`. Nobody speaks before /go, so that all streams of a run
 begin with every reader attached, each at its own moment of the second after it.
 
-On plain asyncio, whose transports write at once; uvloop's write at the end of the turn of the loop, after the stamp.
+On plain asyncio, whose transports write at once, before the next stamp is made.
 """
 
 from __future__ import annotations

@@ -26,8 +26,7 @@ from bench.store import home
 from bench.subjects import Embedded, Scaled, Site
 
 RATE = 200
-# Of the main thread: the innermost frame that one of these names says whose time it is. uvloop writes to sockets by
-# itself, at the end of a turn: sending is in `loop` where there is uvloop.
+# Of the main thread: the innermost frame that one of these names says whose time it is.
 STAGES = {
     "loop": r"asyncio/runners|asyncio/base_events|selectors",
     "read": r"aiohttp/|httpx|httpcore|anyio/|openai/|streaming/openai_provider",

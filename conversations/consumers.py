@@ -65,9 +65,9 @@ class ConversationConsumer(AsyncWebsocketConsumer):
             self.open = False
             if self.watched is not None:
                 get_watch().end(self.watched, self._doubt)
-            await asyncio.gather(*self._end_tasks(), return_exceptions=True)
             if self.reader is not None:
                 self.reader.leave()
+            await asyncio.gather(*self._end_tasks(), return_exceptions=True)
 
     async def connect(self) -> None:
         self.turns: set[str] = set()
@@ -168,7 +168,8 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         reader = Reader(self.conversation.topic, rendered=self.rendered, push=self._push())
         await reader.join()
         self.reader = reader
-        self.forwarding = asyncio.create_task(self._forward(reader, command), name=f"forward {self.pk}")
+        if self.open:  # The permission may have been refused meanwhile.
+            self.forwarding = asyncio.create_task(self._forward(reader, command), name=f"forward {self.pk}")
 
     async def _ask(self, command: Asking, reader: Reader) -> None:
         try:

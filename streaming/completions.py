@@ -1,7 +1,7 @@
 """Reads the body of an OpenAI-compatible chat completion, byte by byte as it arrives, into deltas and one finish.
 
 Bytes may be split anywhere: inside a line, a UTF-8 character or a surrogate pair. What leaves here can be stored: it
-holds no lone surrogate and no NUL. No socket and no loop; streaming/providers.py feeds it.
+holds no lone surrogate and no NUL. No socket and no loop; streaming/openai_provider.py feeds it.
 """
 
 from __future__ import annotations

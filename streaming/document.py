@@ -72,9 +72,10 @@ class Document:
         for row in rows:
             if row.seq <= self.seq:
                 continue
+            new = row.behind(self.seq)
             self.seq = row.seq
             if row.kind == TEXT:
-                words.append(row.text)
+                words.append(new.text)
             elif row.kind == RESTART:
                 words.clear()
                 self._begin()

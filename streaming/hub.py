@@ -146,7 +146,7 @@ class Feed:
             reader.wake()
 
     def hear(self, piece: Piece) -> None:
-        for reader in list(self.readers):
+        for reader in self.readers:
             reader.hear(piece)
 
 

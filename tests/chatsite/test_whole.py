@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,15 +13,16 @@ from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosedError
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
+from chatsite.asgi import application
 from chatsite.whole import WholeFrames, writer
-from conversations.consumers import WHOLE
+from conversations.consumers import WHOLE, ConversationConsumer
 from streaming.frames import Piece, Row
 from tests.conftest import DEADLINE_S
 
 Write = Callable[[bytes], bool]
-Application = Callable[[Write, Any], Any]
+Told = Callable[[Write, Any], Any]
 
 
 def piece(text: str) -> Piece:
@@ -28,15 +30,21 @@ def piece(text: str) -> Piece:
 
 
 @asynccontextmanager
-async def served(application: Application, *, deflate: bool = False) -> AsyncIterator[str]:
-    """The address of a uvicorn that has each websocket's `application` called with what writes to it and its `send`."""
+async def served(told: Told, *, deflate: bool = False) -> AsyncIterator[str]:
+    """The address of a uvicorn that has `told` called with what writes to each client, and its `send`."""
 
     async def accepting(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "websocket.accept"})
-        await application(scope["extensions"][WHOLE], send)
+        await told(scope["extensions"][WHOLE], send)
 
-    config = Config(WholeFrames(accepting), interface="asgi3", ws_per_message_deflate=deflate, log_config=None)
+    async with listening(WholeFrames(accepting), deflate=deflate) as url:
+        yield url
+
+
+@asynccontextmanager
+async def listening(site: Any, *, deflate: bool = False) -> AsyncIterator[str]:
+    config = Config(site, interface="asgi3", ws_per_message_deflate=deflate, log_config=None)
     config.load()
     protocols: list[WebSocketsSansIOProtocol] = []
 
@@ -117,6 +125,20 @@ async def test_nothing_is_written_behind_the_close() -> None:
             while True:
                 await client.recv()
     assert wrote == [True, False]
+
+
+async def test_the_site_behind_uvicorn_writes_to_its_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    offered: list[bool] = []
+
+    async def connect_and_tell(consumer: ConversationConsumer) -> None:
+        offered.append(consumer._push() is not None)
+        await consumer.close(4404)
+
+    monkeypatch.setattr(ConversationConsumer, "connect", connect_and_tell)
+    async with listening(application) as url:
+        with pytest.raises(InvalidStatus):
+            await connect(f"{url}/ws/conversations/{uuid.uuid4()}/", additional_headers={"authorization": "Bearer x"})
+    assert offered == [True]
 
 
 def test_a_server_that_is_not_known_is_not_written_to() -> None:

@@ -11,7 +11,9 @@ from asgiref.sync import sync_to_async
 
 from conversations.models import Message
 from streaming import document as documents
+from streaming import hub
 from streaming.document import Rendered
+from streaming.frames import Piece, Row
 from streaming.hub import get_hub
 from streaming.models import Chunk, ChunkQuerySet, Stream
 from streaming.reader import Reader
@@ -126,6 +128,38 @@ async def test_a_page_that_joins_ahead_of_the_others_costs_nobody_the_rows_betwe
         await sync_to_async(add)(running_stream, 4, " world")
         await late.until(4)
     assert late.body == parse("<p>Hello dear world</p>")
+
+
+async def test_a_page_that_lags_while_it_is_too_early_to_render_repeats_nothing(
+    running_stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "SINGLE_PIECES", 1)
+    stream, words = str(running_stream.pk), [f" {seq}" for seq in range(3, 12)]
+    async with (
+        Reader(running_stream.topic, rendered=True) as one,
+        Reader(running_stream.topic, rendered=True) as other,
+    ):
+        ahead, lagging = Follower(one), Follower(other)
+        for page in (ahead, lagging):
+            await page.reader.attach({stream: 0})
+            await page.until(2)
+        tail = get_hub()._feeds[running_stream.topic].tail(stream)
+        for seq, word in enumerate(words, 3):
+            await sync_to_async(add)(running_stream, seq, word)
+            tail.add(Piece(stream, seq - 1, (Row(seq, "text", word, None),)))
+            if seq == 3:
+                one.wake()
+                await ahead.until(3)
+                monkeypatch.setattr(documents.Document, "pause_s", 3600.0)
+        other.wake()
+        await lagging.reader.next()
+        monkeypatch.undo()
+        await sync_to_async(finish)(running_stream, 12)
+        tail.add(Piece(stream, 11, (Row(12, "end", "", {"status": "done"}),)))
+        for page in (ahead, lagging):
+            page.reader.wake()
+            await page.until(12)
+    assert ahead.body == lagging.body == parse(f"<p>Hello{''.join(words)}</p>")
 
 
 async def test_a_crowd_of_pages_reads_the_log_once(running_stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streaming.document import Document
-from streaming.frames import END, REASONING, RESTART, RETRY, TEXT, Piece, Row
+from streaming.frames import END, REASONING, RESTART, RETRY, TEXT, Piece, Row, joined
 from streaming.rendering import render, write
 from streaming.unfinished import render_live
 from tests.dom import Element, apply, parse
@@ -219,6 +219,14 @@ def test_the_end_comes_behind_the_finished_text() -> None:
     frames = page.catch_up(document, end(2))
     assert [(frame["type"], frame["seq"]) for frame in frames] == [("html", 2), ("end", 2)]
     assert page.body.text == "a **b"
+
+
+def test_of_a_row_that_stands_for_several_only_what_is_new_is_added() -> None:
+    document, rows = Document(), rows_of([f"{n} " for n in range(8)])
+    for some in (rows[:4], joined(rows[2:6]), joined(rows)):
+        document.take(some)
+    document.render()
+    assert parse(document.html) == parse("<p>0 1 2 3 4 5 6 7</p>")
 
 
 def test_pages_at_the_same_version_share_their_frames() -> None:
