@@ -87,6 +87,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         return await self._let_in(await get_hub().database().read(self._find))
 
     async def _let_in(self, found: Conversation | int) -> bool:
+        """The same for what was found already."""
         if isinstance(found, Conversation):
             self.conversation = found
             self.pk = found.pk

@@ -87,7 +87,7 @@ class Seat:
     async def leave(self) -> None:
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
-        await self.reader.__aexit__(None, None, None)
+        self.reader.leave()
 
 
 class Theatre:
@@ -330,6 +330,21 @@ async def test_a_client_that_acknowledges_is_not_sent_more_than_it_may_be_behind
     await seat.shows("abc")
     for seat in theatre.seats:
         await seat.leave()
+
+
+async def test_what_comes_does_not_overtake_what_the_readers_task_still_holds(theatre: Theatre) -> None:
+    seat = await theatre.sit_down(0)
+    await theatre.commit([("text", "a")], "deliver")
+    await seat.shows("a")
+    seat.awake.clear()
+    await theatre.commit([("text", "b")], "deliver")
+    async with asyncio.timeout(DEADLINE_S):
+        while seat.reader._cursors[str(theatre.stream.pk)].seq < 2:
+            await asyncio.sleep(0)
+    seat.awake.set()  # It can be written to again before its task goes on.
+    theatre.hub._hear(theatre.hub._feeds[theatre.stream.topic], theatre.message((Row(3, "text", "c", None),)))
+    await seat.shows("abc")
+    await seat.leave()
 
 
 async def test_a_gap_is_read_from_the_database_once_for_all_readers(theatre: Theatre, monkeypatch: Any) -> None:
