@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
@@ -23,6 +22,7 @@ from conversations.commands import Ack, Ask, Asking, Attach, BadFrame, Edit, Sto
 from conversations.models import Conversation, Message, Refused
 from conversations.templatetags.turns import begun, note
 from conversations.watch import Key, evidence, get_watch
+from conversations.whole import writer
 from streaming.frames import Piece, encode
 from streaming.hub import get_hub
 from streaming.reader import Gone, Item, Opened, Reader
@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 FORBIDDEN = 4403
 NOT_FOUND = 4404
 AT_ONCE_S = 1.0
-# The ASGI extension that chatsite/whole.py brings.
-WHOLE = "chatsite.websocket.whole"
 BROKEN = 4500  # An application may not send 1011: daphne would raise and leave the client hanging.
 
 
@@ -73,6 +71,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         self.turns: set[str] = set()
         self.turning = asyncio.Lock()
         self.access = Access.of(self.scope)
+        self.write = writer(self.scope)
         self.rendered = parse_qs(self.scope["query_string"]).get(b"render") == [b"html"]
         self.pk: UUID = self.scope["url_route"]["kwargs"]["pk"]
         await self.accept()
@@ -166,7 +165,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
             await self._refuse("attached", "This connection is attached already.")
             return
         # Joined before the next command is taken up: an ask may come right behind, and its stream is to be followed.
-        reader = Reader(self.conversation.topic, rendered=self.rendered, push=self._push())
+        reader = Reader(self.conversation.topic, rendered=self.rendered, push=self._push)
         await reader.join()
         self.reader = reader
         if self.open:  # The permission may have been refused meanwhile.
@@ -204,10 +203,8 @@ class ConversationConsumer(AsyncWebsocketConsumer):
             with contextlib.suppress(Exception):
                 await self.close(BROKEN)
 
-    def _push(self) -> Callable[[Piece], bool] | None:
-        """What sends a piece at once, where the server can do that."""
-        write: Any = (self.scope.get("extensions") or {}).get(WHOLE)
-        return None if write is None else lambda piece: write(piece.whole)
+    def _push(self, piece: Piece) -> bool:
+        return self.write is not None and self.write(piece.whole)
 
     async def _send_item(self, item: Item) -> None:
         if isinstance(item, Piece):

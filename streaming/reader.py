@@ -50,6 +50,7 @@ class Gone:
 
 
 Item = Opened | Piece | Reading | Gone
+Push = Callable[[Piece], bool]
 
 
 @dataclass(slots=True)
@@ -106,7 +107,7 @@ class Reader:
         hub: Hub | None = None,
         *,
         rendered: bool = False,
-        push: Callable[[Piece], bool] | None = None,
+        push: Push | None = None,
     ) -> None:
         self.topic = topic
         # What a page is sent is made by the stream's document, which has a pace of its own.

@@ -46,6 +46,7 @@ class Source:
     stream: UUID
     topic: str
     access: Access
+    known: Any = None
 
     content_type = "application/json"
     sse_headers = SSE_HEADERS
@@ -59,7 +60,7 @@ class Source:
         return self.body(rows)
 
     def follow(self, after: int) -> AsyncIterator[Piece | Beat | BrokenOff]:
-        return follow(self.access, self.stream, self.topic, after)
+        return follow(self.access, self.stream, self.topic, after, self.known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ async def read_stream(request: ASGIRequest, pk: UUID) -> HttpResponseBase:
     if isinstance(found, int):
         code = "not_found" if found == 404 else "not_authenticated"
         return refuse(found, code, "There is no such answer, or your credentials are missing or not good.")
-    return await read(request, Source(pk, found.topic, access))
+    return await read(request, Source(pk, found.stream.topic, access, found.known))
 
 
 async def read(request: ASGIRequest, source: Source) -> HttpResponseBase:

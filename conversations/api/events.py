@@ -11,7 +11,8 @@ from django.http import HttpResponse, HttpResponseBase, JsonResponse, StreamingH
 from django.views.decorators.csrf import csrf_exempt
 
 from conversations.access import Access
-from conversations.api.following import COMMENT, SSE_HEADERS, Beat, follow, seen_by
+from conversations.api.following import COMMENT, SSE_HEADERS, Beat, Seen, follow, seen_by
+from conversations.whole import writer
 from streaming.frames import Piece
 from streaming.hub import get_hub
 
@@ -41,21 +42,31 @@ async def events(request: ASGIRequest, pk: UUID) -> HttpResponseBase:
     if request.method != "GET":
         return refuse(405)
     access = Access.of(request.scope)
-    stream = await get_hub().database().read(seen_by, access, pk)
-    if isinstance(stream, int):
-        return refuse(stream)
+    seen = await get_hub().database().read(seen_by, access, pk)
+    if isinstance(seen, int):
+        return refuse(seen)
     position = request.headers.get("Last-Event-ID") or request.GET.get("after") or "0"
     if not (position.isascii() and position.isdigit() and len(position) <= 9):
         return refuse(400)
-    if "Last-Event-ID" in request.headers and not stream.is_live and int(position) >= stream.seq:
+    if "Last-Event-ID" in request.headers and not seen.stream.is_live and int(position) >= seen.stream.seq:
         return HttpResponse(status=204)  # The only answer that ends an EventSource's reconnecting.
-    body = _body(access, pk, stream.topic, int(position))
-    return StreamingHttpResponse(body, content_type="text/event-stream", headers=SSE_HEADERS)
+    response = StreamingHttpResponse(content_type="text/event-stream", headers=SSE_HEADERS)
+    response.streaming_content = _body(request, response, access, seen, int(position))
+    return response
 
 
-async def _body(access: Access, stream: UUID, topic: str, after: int) -> AsyncIterator[bytes]:
+async def _body(
+    request: ASGIRequest, response: HttpResponseBase, access: Access, seen: Seen, after: int
+) -> AsyncIterator[bytes]:
     yield b"retry: %d\n\n" % RETRY_MS
-    async for item in follow(access, stream, topic, after):
+    # What a middleware compresses is its own to write.
+    write = None if response.has_header("Content-Encoding") else writer(request.scope)
+
+    def push(piece: Piece) -> bool:
+        return write is not None and write(piece.events)
+
+    stream = seen.stream
+    async for item in follow(access, stream.pk, stream.topic, after, seen.known, push):
         if isinstance(item, Piece):
             yield item.events
         elif isinstance(item, Beat):

@@ -10,17 +10,18 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 
 from conversations.access import Access
 from conversations.models import Conversation, conversation_of
-from conversations.watch import get_watch
+from conversations.watch import evidence, get_watch
 from streaming.frames import Piece
 from streaming.hub import get_hub
 from streaming.models import Stream
-from streaming.reader import Gone, Reader
+from streaming.reader import Gone, Push, Reader
 
 logger = logging.getLogger(__name__)
 SSE_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
@@ -40,53 +41,84 @@ class BrokenOff:
     detail: str
 
 
-def seen_by(access: Access, pk: UUID) -> Stream | int:
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A stream that a client may see, and what that rests on (conversations/watch.py)."""
+
+    stream: Stream
+    known: Any
+
+
+def seen_by(access: Access, pk: UUID) -> Seen | int:
     """The stream, if this client may see it, or the HTTP status that says why not."""
-    user = access.user()
-    if user is None:
-        return 401
-    conversations = Conversation.objects.visible_to(user)
-    found = Stream.objects.filter(pk=pk, message__conversation__in=conversations).only("topic", "status", "seq")
-    return found.first() or 404
+    stream = Stream.objects.filter(pk=pk, message__isnull=False).only("topic", "status", "seq").first()
+    if stream is None:
+        return 404 if access.user() else 401
+    key = (access, conversation_of(stream.topic))
+    known = evidence([key])[key]  # Read first: a change in between is one to the watch.
+    found = access.conversation(key[1])
+    return 401 if found is None else Seen(stream, known) if isinstance(found, Conversation) else 404
 
 
-async def follow(access: Access, stream: UUID, topic: str, after: int) -> AsyncIterator[Piece | Beat | BrokenOff]:
-    """The rows behind `after` up to the `end`, or until it breaks off."""
+async def follow(
+    access: Access, stream: UUID, topic: str, after: int, known: Any = None, push: Push | None = None
+) -> AsyncIterator[Piece | Beat | BrokenOff]:
+    """The rows behind `after` up to the `end`, or until it breaks off.
+
+    `known`: what the permission rests on; without it that is asked for once more. `push` sends words at once, or says
+    that it cannot: those are no items then.
+    """
     try:
-        async with Reader(topic, only=str(stream)) as reader:
-            await reader.attach({str(stream): after})
-            with get_watch().over(access, conversation_of(topic)) as changed:
-                async for item in _items(reader, access, stream, changed):
+        with get_watch().over(access, conversation_of(topic), known) as changed:
+            following = Following(access, conversation_of(topic), changed, push)
+            async with Reader(topic, only=str(stream), push=following.push) as reader:
+                await reader.attach({str(stream): after})
+                async for item in following.items(reader):
                     yield item
     except Exception:
         logger.exception("following stream %s failed", stream)
         yield BrokenOff("internal", "Something went wrong on this server; reconnect.")
 
 
-async def _items(
-    reader: Reader, access: Access, stream: UUID, changed: asyncio.Event
-) -> AsyncIterator[Piece | Beat | BrokenOff]:
-    sent_at = time.monotonic()
-    while True:
-        try:
-            async with asyncio.timeout(min(settings.ACCESS_CHECK_S, settings.SSE_HEARTBEAT_S)):
-                item = await reader.next()
-        except TimeoutError:
-            item = None
-        now = time.monotonic()
-        if changed.is_set():
-            changed.clear()
-            if isinstance(await get_hub().database().read(seen_by, access, stream), int):
-                yield BrokenOff("not_found", "This answer is gone, or no longer yours to see.")
+class Following:
+    """One client that follows a stream; `changed` is set when its permission has to be asked for again."""
+
+    def __init__(self, access: Access, conversation: UUID, changed: asyncio.Event, push: Push | None) -> None:
+        self._access = access
+        self._conversation = conversation
+        self._changed = changed
+        self._push = push
+        self._sent_at = time.monotonic()
+
+    def push(self, piece: Piece) -> bool:
+        """Send words at once. Whatever else is to happen with a piece, `items` sees to."""
+        if self._push is None or piece.ends or self._changed.is_set() or not self._push(piece):
+            return False
+        self._sent_at = time.monotonic()
+        return True
+
+    async def items(self, reader: Reader) -> AsyncIterator[Piece | Beat | BrokenOff]:
+        while True:
+            try:
+                async with asyncio.timeout(min(settings.ACCESS_CHECK_S, settings.SSE_HEARTBEAT_S)):
+                    item = await reader.next()
+            except TimeoutError:
+                item = None
+            now = time.monotonic()
+            if self._changed.is_set():
+                self._changed.clear()
+                found = await get_hub().database().read(self._access.conversation, self._conversation)
+                if not isinstance(found, Conversation):
+                    yield BrokenOff("not_found", "This answer is gone, or no longer yours to see.")
+                    return
+            if isinstance(item, Piece):
+                self._sent_at = now
+                yield item
+                if item.ends:
+                    return
+            elif isinstance(item, Gone):
+                yield BrokenOff("gone", "This answer was deleted.")
                 return
-        if isinstance(item, Piece):
-            sent_at = now
-            yield item
-            if item.ends:
-                return
-        elif isinstance(item, Gone):
-            yield BrokenOff("gone", "This answer was deleted.")
-            return
-        elif item is None and now - sent_at >= settings.SSE_HEARTBEAT_S:
-            sent_at = now
-            yield Beat()
+            elif item is None and now - self._sent_at >= settings.SSE_HEARTBEAT_S:
+                self._sent_at = now
+                yield Beat()

@@ -1,0 +1,275 @@
+"""What is written past ASGI arrives as what is sent does, and nothing is written that a client cannot take."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from asgiref.sync import sync_to_async
+from django.core.handlers.asgi import ASGIHandler
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+
+from chatsite.asgi import application
+from conversations.consumers import ConversationConsumer
+from conversations.models import Conversation
+from conversations.whole import Whole, Write, writer
+from streaming.completions import Finish
+from streaming.frames import Piece, Row
+from tests.conftest import DEADLINE_S, engine_with
+from tests.follower import Follower
+from tests.scripted import ScriptedProvider
+
+Told = Callable[[Write, Any], Any]
+HELD = {"type": "http.response.body", "body": b"held", "more_body": True}
+
+
+def piece(text: str) -> Piece:
+    return Piece("s", 0, (Row(1, "text", text, None),))
+
+
+@asynccontextmanager
+async def served(told: Told, *, deflate: bool = False) -> AsyncIterator[str]:
+    """The address of a uvicorn that has `told` called with what writes to each client, and its `send`."""
+
+    async def accepting(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await told(offered(scope), send)
+
+    async with listening(Whole(accepting), WebSocketsSansIOProtocol, deflate=deflate) as url:
+        yield url
+
+
+@asynccontextmanager
+async def responding(told: Told, **headers: str) -> AsyncIterator[str]:
+    """The same for responses that have begun."""
+
+    async def beginning(scope: Any, receive: Any, send: Any) -> None:
+        write = offered(scope)
+        assert not write(b"too early")
+        named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": named})
+        await told(write, send)
+
+    async with listening(Whole(beginning), HttpToolsProtocol) as url:
+        yield url
+
+
+def offered(scope: Any) -> Write:
+    write = writer(scope)
+    assert write is not None
+    return write
+
+
+@asynccontextmanager
+async def listening(site: Any, speaks: Any, *, deflate: bool = False) -> AsyncIterator[str]:
+    """The address of a uvicorn that is spoken to in one protocol only."""
+    config = Config(site, interface="asgi3", ws_per_message_deflate=deflate, log_config=None, access_log=False)
+    config.load()
+    protocols: list[Any] = []
+
+    def new() -> Any:
+        protocols.append(speaks(config, ServerState(), {}))
+        return protocols[-1]
+
+    server = await asyncio.get_running_loop().create_server(new, "127.0.0.1", 0)
+    scheme = "http" if speaks is HttpToolsProtocol else "ws"
+    async with asyncio.timeout(DEADLINE_S), server:
+        yield f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for protocol in protocols:
+            protocol.transport.close()
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+async def test_messages_of_every_length_arrive_in_order_with_those_that_are_sent(deflate: bool) -> None:
+    pieces = [piece(char * size) for size in (1, 30, 70, 126, 40_000, 70_000) for char in ("a", "ü", "😀")]
+
+    async def both_ways(write: Write, send: Any) -> None:
+        for each in pieces:
+            while not write(each.whole):
+                await asyncio.sleep(0)
+            await send({"type": "websocket.send", "text": each.native[0]})
+
+    async with served(both_ways, deflate=deflate) as url, connect(url, max_size=None) as client:
+        assert [await client.recv() for _ in range(2 * len(pieces))] == [
+            text for each in pieces for text in each.native * 2
+        ]
+
+
+async def test_a_client_that_takes_nothing_in_is_not_written_to() -> None:
+    refused, goes_on = asyncio.Event(), asyncio.Event()
+    large = piece("x" * 100_000)
+    written = 0
+
+    async def flood(write: Write, send: Any) -> None:
+        nonlocal written
+        while written < 1000 and write(large.whole):
+            written += 1
+        refused.set()
+        await goes_on.wait()
+        await send({"type": "websocket.send", "text": "the next"})
+
+    async with served(flood) as url, connect(url, max_size=None, max_queue=1) as client:
+        await refused.wait()
+        goes_on.set()
+        came = [await client.recv() for _ in range(written + 1)]
+    assert came == [*large.native * written, "the next"]
+    assert written < 1000
+
+
+@pytest.mark.parametrize("politely", [True, False])
+async def test_a_client_that_has_left_is_not_written_to(politely: bool) -> None:
+    left = asyncio.Event()
+
+    async def until_it_leaves(write: Write, send: Any) -> None:
+        assert write(piece("a").whole)
+        while write(b"\x8a\x00"):  # A pong that nobody asked for.
+            await asyncio.sleep(0.001)
+        left.set()
+
+    async with served(until_it_leaves) as url, connect(url) as client:
+        await client.recv()
+        await client.close() if politely else client.transport.abort()
+        await left.wait()
+
+
+async def test_nothing_is_written_behind_the_close() -> None:
+    wrote: list[bool] = []
+
+    async def close(write: Write, send: Any) -> None:
+        wrote.append(write(piece("a").whole))
+        await send({"type": "websocket.close", "code": 4403})
+        wrote.append(write(piece("b").whole))
+
+    async with served(close) as url, connect(url) as client:
+        with pytest.raises(ConnectionClosedError):
+            while True:
+                await client.recv()
+    assert wrote == [True, False]
+
+
+async def test_parts_of_a_body_arrive_in_order_with_those_that_are_sent() -> None:
+    parts = [b"%d;" % n * n for n in (1, 2, 1000, 20_000)]
+    wrote: list[bool] = []
+
+    async def both_ways(write: Write, send: Any) -> None:
+        for part in parts:
+            while not write(part):
+                await asyncio.sleep(0)
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"."})
+        wrote.append(write(b"too late"))
+
+    async with responding(both_ways) as url, httpx.AsyncClient() as client:
+        assert (await client.get(url)).content == b"".join(part * 2 for part in parts) + b"."
+    assert wrote == [False]
+
+
+@pytest.mark.parametrize(("method", "length"), [("HEAD", {}), ("GET", {"content_length": "4"})])
+async def test_a_body_that_is_not_sent_in_parts_is_not_written_to(method: str, length: dict[str, str]) -> None:
+    async def once(write: Write, send: Any) -> None:
+        assert not write(b"part")
+        await send({"type": "http.response.body", "body": b"held"})
+
+    async with responding(once, **length) as url, httpx.AsyncClient() as client:
+        assert (await client.request(method, url)).content == (b"" if method == "HEAD" else b"held")
+
+
+async def test_a_response_that_nobody_reads_on_is_not_written_to() -> None:
+    refused, goes_on = asyncio.Event(), asyncio.Event()
+    written = 0
+
+    async def flood(write: Write, send: Any) -> None:
+        nonlocal written
+        while written < 1000 and write(b"x" * 100_000):
+            written += 1
+        refused.set()
+        await goes_on.wait()
+        await send({"type": "http.response.body", "body": b"the next"})
+
+    async with responding(flood) as url, httpx.AsyncClient() as client, client.stream("GET", url) as response:
+        await refused.wait()
+        goes_on.set()
+        came = await response.aread()
+    assert came == b"x" * 100_000 * written + b"the next"
+    assert written < 1000
+
+
+async def test_a_response_whose_client_has_left_is_not_written_to() -> None:
+    left = asyncio.Event()
+
+    async def until_it_leaves(write: Write, send: Any) -> None:
+        await send(HELD)
+        while write(b"."):
+            await asyncio.sleep(0.001)
+        left.set()
+
+    async with responding(until_it_leaves) as url, httpx.AsyncClient() as client:
+        async with client.stream("GET", url) as response:
+            assert (await anext(response.aiter_raw())).startswith(b"held")
+        await left.wait()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_events_are_whole_whoever_writes_them(
+    conversation: Conversation, alices_token: str, hub_stopped: None, settings: Any
+) -> None:
+    """Also where a middleware that people may add writes them its own way."""
+    settings.MIDDLEWARE = ["django.middleware.gzip.GZipMiddleware", *settings.MIDDLEWARE]
+    words, gates = [f"word {n} " for n in range(20)], [asyncio.Event() for _ in range(20)]
+    spoken = [step for word, gate in zip(words, gates, strict=True) for step in (gate, word)]
+    bearer = {"Authorization": f"Bearer {alices_token}"}
+    async with engine_with(ScriptedProvider([*spoken, Finish("stop", None)])):
+        path = f"/api/streams/{(await sync_to_async(conversation.ask)('Hello?')).stream_id}/events/"
+        async with (
+            listening(Whole(ASGIHandler()), HttpToolsProtocol) as url,
+            httpx.AsyncClient(base_url=url, headers=bearer) as client,
+            client.stream("GET", path, headers={"Accept-Encoding": "gzip"}) as compressed,
+            client.stream("GET", path, headers={"Accept-Encoding": "identity"}) as plain,
+        ):
+            assert compressed.headers["Content-Encoding"] == "gzip" and "Content-Encoding" not in plain.headers
+            for response, decode in ((plain, bytes), (compressed, gzip.decompress)):
+                follower, body = Follower(), b""
+                async for part in response.aiter_raw():
+                    body += part
+                    if gates:
+                        gates.pop(0).set()
+                for line in decode(body).splitlines():
+                    if line.startswith(b"data: "):
+                        follower.apply(json.loads(line.removeprefix(b"data: ")))
+                (shown,) = follower.streams.values()
+                assert (shown.text, shown.status) == ("".join(words), "done")
+
+
+async def test_the_site_behind_uvicorn_writes_to_its_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    offers: list[bool] = []
+
+    async def connect_and_tell(consumer: ConversationConsumer) -> None:
+        offers.append(writer(consumer.scope) is not None)
+        await consumer.close(4404)
+
+    monkeypatch.setattr(ConversationConsumer, "connect", connect_and_tell)
+    async with listening(application, WebSocketsSansIOProtocol) as url:
+        with pytest.raises(InvalidStatus):
+            await connect(f"{url}/ws/conversations/{uuid.uuid4()}/", additional_headers={"authorization": "Bearer x"})
+    assert offers == [True]
+
+
+def test_a_server_that_is_not_known_is_not_written_to() -> None:
+    class Other:
+        async def send(self, message: Any) -> None: ...
+
+    site = Whole(lambda scope, receive, send: writer(scope))
+    assert site({}, None, Other().send) is None and site({}, None, lambda message: None) is None
