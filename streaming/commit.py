@@ -22,7 +22,7 @@ from typing import Any
 from weakref import WeakSet
 
 import orjson
-from django.db import DataError, connection
+from django.db import DEFAULT_DB_ALIAS, DataError, connections
 from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
@@ -65,9 +65,10 @@ def add_rows(rows: Iterable[tuple[uuid.UUID, uuid.UUID, Row]], *, again: bool = 
     ]
     if any("\0" in row[4] for row in said):
         raise DataError("a text has a NUL character")  # PostgreSQL says so too; SQLite would cut the text off there.
-    sql, values = SQLITE, [connection.ops.adapt_datetimefield_value(timezone.now()), orjson.dumps(said).decode()]
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
+    database = connections[DEFAULT_DB_ALIAS]  # Each look at what `connection` is takes as long as a row.
+    sql, values = SQLITE, [database.ops.adapt_datetimefield_value(timezone.now()), orjson.dumps(said).decode()]
+    with database.cursor() as cursor:
+        if database.vendor == "postgresql":
             sql = POSTGRESQL if again else _prepare(cursor)
             values = ["{" + ",".join({row[0] for row in said}) + "}", *values]
         if again:
@@ -78,7 +79,8 @@ def add_rows(rows: Iterable[tuple[uuid.UUID, uuid.UUID, Row]], *, again: bool = 
 
 def _prepare(cursor: CursorWrapper) -> str:
     """The statement by its name in this connection: to plan it takes PostgreSQL as long as to carry it out."""
-    if connection.connection not in _prepared:
+    connection = cursor.db.connection
+    if connection not in _prepared:
         cursor.execute(f"PREPARE add_rows (uuid[], timestamptz, jsonb) AS {POSTGRESQL % ('$1', '$2', '$3')}")
-        _prepared.add(connection.connection)
+        _prepared.add(connection)
     return "EXECUTE add_rows (%s, %s, %s)"

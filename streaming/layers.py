@@ -67,15 +67,19 @@ class LocalChannelLayer(BaseChannelLayer):
         if not self._groups[group]:
             del self._groups[group]
 
-    async def group_send_all(self, messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
-        for group, message in messages:
-            await self.group_send(group, message)
-
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
-        for channel in self._groups.get(group, ()):
-            queue = self._queue(channel)
-            if not queue.full():
-                queue.put_nowait(message)
+        self.put_all([(group, message)])
+
+    async def group_send_all(self, messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        self.put_all(messages)
+
+    def put_all(self, messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        """Send each (group, message), here and now."""
+        for group, message in messages:
+            for channel in self._groups.get(group, ()):
+                queue = self._queue(channel)
+                if not queue.full():
+                    queue.put_nowait(message)
 
     async def flush(self) -> None:
         self._queues.clear()

@@ -1,12 +1,23 @@
-"""Loops that run beside the requests: they outlive their steps' errors and end when they are told to."""
+"""What runs beside the requests: loops outlive their steps' errors and end when they are told to; threads too."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import AsyncIterator
 from contextvars import ContextVar
+from typing import Any
 
-from streaming.background import forever, start_apart
+import pytest
+from django.db import OperationalError, connection
+
+from streaming.background import DatabaseThread, forever, start_apart
+from tests.columns import ROOT
 from tests.conftest import DEADLINE_S
 
 about: ContextVar[str] = ContextVar("about", default="")
@@ -42,3 +53,106 @@ async def test_a_loop_whose_step_swallows_its_cancellation_ends_all_the_same() -
     loop.cancel()
     done, _ = await asyncio.wait([loop], timeout=DEADLINE_S)
     assert done
+
+
+@pytest.fixture
+async def thread() -> AsyncIterator[DatabaseThread]:
+    thread = DatabaseThread("test")
+    yield thread
+    await thread.close()
+
+
+async def test_a_thread_does_one_thing_after_the_other_and_tells_what_came_of_it(thread: DatabaseThread) -> None:
+    done: list[int] = []
+    await asyncio.gather(*(thread.run(done.append, n) for n in range(20)))
+    assert done == list(range(20))
+    assert await thread.run(int, "11", base=2) == 3
+    for error in (ValueError, SystemExit):
+
+        def fail(error: type[BaseException] = error) -> None:
+            raise error("so it is")
+
+        with pytest.raises(error, match="so it is"):
+            await thread.run(fail)
+    assert await thread.run(threading.current_thread) is not threading.current_thread()
+
+
+async def test_who_is_cancelled_before_its_turn_has_nothing_done_and_disturbs_nobody(thread: DatabaseThread) -> None:
+    entered, gate, done, failed = threading.Event(), threading.Event(), list[str](), list[dict[str, Any]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
+
+    def hold() -> None:
+        entered.set()
+        assert gate.wait(DEADLINE_S)
+
+    holding = asyncio.create_task(thread.run(hold))
+    await asyncio.to_thread(entered.wait, DEADLINE_S)
+    waiting = asyncio.create_task(thread.run(done.append, "cancelled"))
+    after = asyncio.create_task(thread.run(done.append, "after"))
+    await asyncio.sleep(0)
+    for task in (holding, waiting):
+        task.cancel()
+    await asyncio.wait([holding, waiting])
+    gate.set()
+    await after
+    assert done == ["after"] and not failed
+
+
+async def test_a_thread_keeps_nothing_of_what_it_did(thread: DatabaseThread) -> None:
+    class Large:
+        pass
+
+    async with asyncio.timeout(DEADLINE_S):
+        kept = weakref.ref(await thread.run(Large))
+        while kept() is not None:  # It tells what came of it before it forgets.
+            await asyncio.sleep(0)
+            gc.collect()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_connection_that_was_lost_is_not_used_again(thread: DatabaseThread) -> None:
+    def lose() -> None:
+        connection.ensure_connection()
+        raise OperationalError("gone")
+
+    with pytest.raises(OperationalError):
+        await thread.run(lose)
+    assert await thread.run(lambda: connection.connection) is None
+
+
+async def test_what_was_handed_over_is_finished_before_a_thread_ends_and_nothing_is_taken_after(
+    thread: DatabaseThread,
+) -> None:
+    gate, done = threading.Event(), list[str]()
+    holding = asyncio.create_task(thread.run(gate.wait, DEADLINE_S))
+    handed_over = asyncio.create_task(thread.run(done.append, "done"))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(thread.close())
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(holding, handed_over, closing)
+    assert done == ["done"]
+    with pytest.raises(RuntimeError, match="test is closed"):
+        await thread.run(int)
+    await thread.close()
+
+
+async def test_a_thread_that_was_never_used_is_closed() -> None:
+    await DatabaseThread("test").close()
+
+
+def test_a_thread_that_hangs_keeps_no_process_from_ending() -> None:
+    program = """
+import asyncio, threading
+from streaming import background
+background.CLOSE_S = 0.05
+async def main():
+    thread = background.DatabaseThread("hangs")
+    asyncio.ensure_future(thread.run(threading.Event().wait))
+    await asyncio.sleep(0)
+    await thread.close()
+    print("closed")
+asyncio.run(main())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert (ended.stdout, ended.returncode) == ("closed\n", 0), ended.stderr

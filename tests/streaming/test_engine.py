@@ -16,7 +16,7 @@ from conversations.models import Conversation, Message
 from streaming import engine as engine_module
 from streaming.completions import Delta, Finish, ProviderError
 from streaming.frames import Row
-from streaming.models import Chunk, Entry, Outcome, Status, Stream
+from streaming.models import Chunk, Entry, Outcome, Status, Stream, StreamQuerySet
 from tests.conftest import add, ended, engine_with, new_stream, stream_of, until
 from tests.scripted import ScriptedProvider, cut
 
@@ -165,7 +165,7 @@ async def test_an_engine_ends_in_bounded_time_while_the_database_is_away(
 
     async with asyncio.timeout(5), engine_with(provider):
         await provider.begun.wait()
-        monkeypatch.setattr(Stream.objects, "append", away)
+        monkeypatch.setattr(StreamQuerySet, "append", away)
         gate.set()
 
 
