@@ -12,14 +12,14 @@ pages = get_asgi_application()
 from chatsite.backpressure import Backpressure  # noqa: E402
 from chatsite.logs import RequestIds  # noqa: E402
 from chatsite.origin import BearerOrOrigin  # noqa: E402
+from conversations.direct import DirectWrites  # noqa: E402
 from conversations.routing import websocket_urlpatterns  # noqa: E402
-from conversations.whole import Whole  # noqa: E402
 from streaming.lifespan import follow_daphne, lifespan  # noqa: E402
 
 _ = get_resolver().url_patterns  # Loads all that answers requests, which the first of them would wait for.
 follow_daphne()
 application = Backpressure(
-    Whole(
+    DirectWrites(
         RequestIds(
             ProtocolTypeRouter(
                 {

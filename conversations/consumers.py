@@ -19,10 +19,10 @@ from django.db import Error as DatabaseError
 
 from conversations.access import Access
 from conversations.commands import Ack, Ask, Asking, Attach, BadFrame, Edit, Stop, parse
+from conversations.direct import writer
 from conversations.models import Conversation, Message, Refused
 from conversations.templatetags.turns import begun, note
 from conversations.watch import Key, evidence, get_watch
-from conversations.whole import writer
 from streaming.frames import Piece, encode
 from streaming.hub import get_hub
 from streaming.reader import Gone, Item, Opened, Reader

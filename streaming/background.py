@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from functools import partial
@@ -37,18 +38,23 @@ class DatabaseThread:
         self._work: Work = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
+        weakref.finalize(self, self._work.put, None).atexit = False  # One that is forgotten ends as well.
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function` in the thread; a connection that broke is dropped, so that the next call gets a new one."""
         if self._closed:
             raise RuntimeError(f"{self._name} is closed")
         if self._thread is None:
-            # What hangs in the database must not keep its process from ending.
-            self._thread = threading.Thread(target=_serve, args=(self._work,), name=self._name, daemon=True)
-            self._thread.start()
+            # What hangs in the database must not keep its process from ending; what it does then is lost with it.
+            thread = threading.Thread(target=_serve, args=(self._work,), name=self._name, daemon=True)
+            thread.start()
+            self._thread = thread
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._work.put((done, partial(function, *args, **kwargs)))
-        return await done
+        try:
+            return await done
+        finally:
+            del done  # It would lead to an error, whose traceback leads here.
 
     async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`run` for what may be repeated: a connection that was lost since its last use costs no answer."""
@@ -59,28 +65,50 @@ class DatabaseThread:
 
     async def close(self) -> None:
         """Finish what was handed over, close the connection, end the thread; one that hangs is left to its fate."""
-        if self._thread is not None and not self._closed:
+        if self._closed:
+            return
+        self._closed = True
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._work.put((ended, connections.close_all))
+        self._work.put(None)
+        if self._thread is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_S):
-                    await self.run(connections.close_all)
-        self._closed = True
-        self._work.put(None)
+                    await ended
 
 
 def _serve(work: Work) -> None:
-    while (todo := work.get()) is not None:
-        done, function = todo
-        if not done.cancelled():
-            try:
-                result = function()
-            except BaseException as error:
-                if isinstance(error, CONNECTION_LOST):
-                    connections.close_all()
-                _tell(done, done.set_exception, error)
-            else:
-                _tell(done, done.set_result, result)
-                del result
-        del todo, done, function  # Nothing is kept while the thread waits for more.
+    try:
+        while (todo := work.get()) is not None:
+            _do(*todo)
+            del todo  # Nothing is kept while the thread waits for more.
+    finally:
+        connections.close_all()
+
+
+def _do(done: asyncio.Future[Any], function: Callable[[], Any]) -> None:
+    if done.cancelled():
+        return
+    try:
+        result = function()
+    except CONNECTION_LOST as error:
+        _drop_connections()
+        _tell(done, done.set_exception, error)
+    except (StopIteration, asyncio.CancelledError) as error:
+        _tell(done, done.set_exception, RuntimeError(f"a thread raised {error!r}"))  # To a task they mean other things.
+    except BaseException as error:
+        _tell(done, done.set_exception, error)
+    else:
+        _tell(done, done.set_result, result)
+
+
+def _drop_connections() -> None:
+    for lost in connections.all(initialized_only=True):
+        try:
+            lost.close()
+        except Exception:
+            logger.warning("a lost connection could not be closed", exc_info=True)
+            lost.connection = None
 
 
 def _tell(done: asyncio.Future[Any], settle: Callable[[Any], object], what: Any) -> None:

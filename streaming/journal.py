@@ -237,7 +237,8 @@ class Journal:
     def __init__(self, writer: DatabaseThread, layer: BaseChannelLayer) -> None:
         self._writer = writer
         self._layer = layer
-        self._put_all = getattr(layer, "put_all", None)  # Within one process there is nothing to wait for.
+        # Within one process there is nothing to wait for.
+        self._send_nowait = getattr(layer, "group_send_all_nowait", None)
         self._streams = Stream.objects.all()  # Made anew for each commit it would take a tenth of one.
         self._dirty: dict[Log, None] = {}
         self._dirty_since = 0.0
@@ -313,8 +314,8 @@ class Journal:
         return {stream for entry in entries for stream in await self._commit([entry], tries)}
 
     async def _publish(self, messages: list[dict[str, Any]]) -> None:
-        if self._put_all is not None:
-            self._put_all([(message["topic"], message) for message in messages])
+        if self._send_nowait is not None:
+            self._send_nowait([(message["topic"], message) for message in messages])
             return
         if self._publishing is not None:
             await self._publishing

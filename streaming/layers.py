@@ -68,12 +68,12 @@ class LocalChannelLayer(BaseChannelLayer):
             del self._groups[group]
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
-        self.put_all([(group, message)])
+        self.group_send_all_nowait([(group, message)])
 
     async def group_send_all(self, messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
-        self.put_all(messages)
+        self.group_send_all_nowait(messages)
 
-    def put_all(self, messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    def group_send_all_nowait(self, messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Send each (group, message), here and now."""
         for group, message in messages:
             for channel in self._groups.get(group, ()):

@@ -8,6 +8,7 @@ and waits for more gets that from the hub at once: waking its task would cost as
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -25,6 +26,8 @@ from streaming.document import Document
 from streaming.frames import Piece
 from streaming.hub import LATE_S, Feed, Hub, Tail, get_hub
 from streaming.models import LIVE, Chunk, Stream, last_seq
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +214,19 @@ class Reader:
         """Rows that the hub just heard of: pushed here and now, if they are all that this reader waits for."""
         if self._push and self._waiting and not self._is_full:
             cursor = self._cursors.get(piece.stream)
-            if cursor and cursor.seq == piece.after and self._push(piece):
+            if cursor and cursor.seq == piece.after and self._pushes(self._push, piece):
                 self._advance(cursor, piece)
                 return
         self.wake()
+
+    def _pushes(self, push: Push, piece: Piece) -> bool:
+        """One that fails must not keep the piece from the readers behind it; it is sent the other way from then on."""
+        try:
+            return push(piece)
+        except Exception:
+            logger.exception("a push of %s failed", piece.stream)
+            self._push = None
+            return False
 
     async def items(self) -> AsyncIterator[Item]:
         """What comes next, for ever."""

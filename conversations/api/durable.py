@@ -46,7 +46,7 @@ class Source:
     stream: UUID
     topic: str
     access: Access
-    known: Any = None
+    known: Any = None  # what the permission rests on, if somebody has looked
 
     content_type = "application/json"
     sse_headers = SSE_HEADERS
@@ -102,11 +102,11 @@ async def read_stream(request: ASGIRequest, pk: UUID) -> HttpResponseBase:
         response["Allow"] = "GET, HEAD"
         return response
     access = Access.of(request.scope)
-    found = await get_hub().database().read(seen_by, access, pk)
-    if isinstance(found, int):
-        code = "not_found" if found == 404 else "not_authenticated"
-        return refuse(found, code, "There is no such answer, or your credentials are missing or not good.")
-    return await read(request, Source(pk, found.stream.topic, access, found.known))
+    seen = await get_hub().database().read(seen_by, access, pk)
+    if isinstance(seen, int):
+        code = "not_found" if seen == 404 else "not_authenticated"
+        return refuse(seen, code, "There is no such answer, or your credentials are missing or not good.")
+    return await read(request, Source(pk, seen.stream.topic, access, seen.known))
 
 
 async def read(request: ASGIRequest, source: Source) -> HttpResponseBase:

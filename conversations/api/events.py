@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import weakref
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -12,7 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from conversations.access import Access
 from conversations.api.following import COMMENT, SSE_HEADERS, Beat, Seen, follow, seen_by
-from conversations.whole import writer
+from conversations.direct import writer
 from streaming.frames import Piece
 from streaming.hub import get_hub
 
@@ -51,16 +53,17 @@ async def events(request: ASGIRequest, pk: UUID) -> HttpResponseBase:
     if "Last-Event-ID" in request.headers and not seen.stream.is_live and int(position) >= seen.stream.seq:
         return HttpResponse(status=204)  # The only answer that ends an EventSource's reconnecting.
     response = StreamingHttpResponse(content_type="text/event-stream", headers=SSE_HEADERS)
-    response.streaming_content = _body(request, response, access, seen, int(position))
+    response.streaming_content = _body(access, seen, int(position), request.scope, weakref.ref(response))
     return response
 
 
 async def _body(
-    request: ASGIRequest, response: HttpResponseBase, access: Access, seen: Seen, after: int
+    access: Access, seen: Seen, after: int, scope: Mapping[str, Any], response: Callable[[], Any]
 ) -> AsyncIterator[bytes]:
     yield b"retry: %d\n\n" % RETRY_MS
-    # What a middleware compresses is its own to write.
-    write = None if response.has_header("Content-Encoding") else writer(request.scope)
+    # What a middleware has put into another iterator is its own to write.
+    sent = getattr(response(), "_iterator", None)
+    write = writer(scope) if getattr(sent, "ag_code", None) is _body.__code__ else None
 
     def push(piece: Piece) -> bool:
         return write is not None and write(piece.events)

@@ -67,12 +67,17 @@ async def test_a_thread_does_one_thing_after_the_other_and_tells_what_came_of_it
     await asyncio.gather(*(thread.run(done.append, n) for n in range(20)))
     assert done == list(range(20))
     assert await thread.run(int, "11", base=2) == 3
-    for error in (ValueError, SystemExit):
+    for raised, comes in (
+        (ValueError, ValueError),
+        (SystemExit, SystemExit),
+        (StopIteration, RuntimeError),
+        (asyncio.CancelledError, RuntimeError),
+    ):
 
-        def fail(error: type[BaseException] = error) -> None:
-            raise error("so it is")
+        def fail(raised: type[BaseException] = raised) -> None:
+            raise raised("so it is")
 
-        with pytest.raises(error, match="so it is"):
+        with pytest.raises(comes, match="so it is"):
             await thread.run(fail)
     assert await thread.run(threading.current_thread) is not threading.current_thread()
 
@@ -120,6 +125,75 @@ async def test_a_connection_that_was_lost_is_not_used_again(thread: DatabaseThre
     assert await thread.run(lambda: connection.connection) is None
 
 
+@pytest.mark.django_db(transaction=True)
+async def test_a_lost_connection_that_cannot_even_be_closed_is_not_used_again(
+    thread: DatabaseThread, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lose() -> None:
+        connection.ensure_connection()
+        connection.close = broken  # type: ignore[method-assign]
+        raise OperationalError("gone")
+
+    def broken() -> None:
+        raise OperationalError("gone, and cannot be closed")
+
+    def there() -> object:
+        del connection.close
+        return connection.connection
+
+    with pytest.raises(OperationalError, match=r"gone$"):
+        await thread.run(lose)
+    assert await thread.run(there) is None
+    assert "could not be closed" in caplog.text
+    caplog.clear()
+
+
+async def test_a_thread_that_cannot_be_started_is_started_for_the_next_call(
+    thread: DatabaseThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(RuntimeError, match="can't start"):
+            await thread.run(int)
+    assert await thread.run(int) == 0
+
+
+def named(name: str) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == name]
+
+
+async def gone(name: str) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while named(name):
+            await asyncio.sleep(0)
+
+
+async def test_a_thread_that_was_forgotten_ends() -> None:
+    forgotten = DatabaseThread("forgotten")
+    await forgotten.run(int)
+    assert named("forgotten")
+    del forgotten
+    gc.collect()
+    await gone("forgotten")
+
+
+async def test_a_thread_ends_though_who_closes_it_is_cancelled_and_takes_nothing_meanwhile() -> None:
+    gate, thread = threading.Event(), DatabaseThread("cut off")
+    holding = asyncio.create_task(thread.run(gate.wait, DEADLINE_S))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(thread.close())
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="cut off is closed"):
+        await thread.run(int)
+    closing.cancel()
+    gate.set()
+    await asyncio.wait([holding, closing])
+    await gone("cut off")
+
+
 async def test_what_was_handed_over_is_finished_before_a_thread_ends_and_nothing_is_taken_after(
     thread: DatabaseThread,
 ) -> None:
@@ -137,8 +211,11 @@ async def test_what_was_handed_over_is_finished_before_a_thread_ends_and_nothing
     await thread.close()
 
 
-async def test_a_thread_that_was_never_used_is_closed() -> None:
-    await DatabaseThread("test").close()
+async def test_a_thread_that_was_never_used_is_none() -> None:
+    thread = DatabaseThread("never used")
+    assert not named("never used")
+    await thread.close()
+    assert not named("never used")
 
 
 def test_a_thread_that_hangs_keeps_no_process_from_ending() -> None:

@@ -81,7 +81,7 @@ async def told(layer: BaseChannelLayer, monkeypatch: Any) -> list[tuple[int, int
                     found.append((message["rows"][-1][0], thread.submit(last_seq, message["stream"]).result()))
 
     # One process tells itself at once, others over the network.
-    way = "put_all" if hasattr(layer, "put_all") else "group_send_all"
+    way = "group_send_all_nowait" if hasattr(layer, "group_send_all_nowait") else "group_send_all"
     tell = getattr(layer, way)
 
     def spy(messages: list[tuple[str, dict[str, Any]]]) -> Any:

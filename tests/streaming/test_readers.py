@@ -23,7 +23,7 @@ from streaming.frames import Piece, Row, fold
 from streaming.hub import Hub, Tail, get_hub
 from streaming.layers import LocalChannelLayer
 from streaming.models import Chunk, Entry, Outcome, Stream, new_id
-from streaming.reader import Gone, Opened, Reader, standings
+from streaming.reader import Gone, Opened, Push, Reader, standings
 from tests.conftest import DEADLINE_S, add, new_stream
 from tests.follower import Follower
 
@@ -149,9 +149,9 @@ class Theatre:
         await reader.attach(follower.positions)
         self.readers.append((reader, follower))
 
-    async def sit_down(self, after: int) -> Seat:
+    async def sit_down(self, after: int, push: Push | None = None) -> Seat:
         seat = Seat()
-        await self.attach(after, push=seat.push)
+        await self.attach(after, push=push or seat.push)
         seat.sit(*self.readers.pop())
         self.seats.append(seat)
         return seat
@@ -293,6 +293,20 @@ async def test_a_reader_that_waits_gets_what_the_hub_hears_before_the_loop_goes_
     theatre.hub._hear(feed, theatre.message((Row(2, "text", "b", None),)))
     assert (seat.text, seat.pushed[-1:]) == ("ab", [2])
     await seat.leave()
+
+
+async def test_a_push_that_fails_keeps_nothing_from_anybody(theatre: Theatre, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: Piece) -> bool:
+        raise AttributeError("a server that has changed")
+
+    seats = [await theatre.sit_down(0, fail), await theatre.sit_down(0), await theatre.sit_down(0, fail)]
+    for n, letter in enumerate("abc", 1):
+        await theatre.commit([("text", letter)], "deliver")
+        for seat in seats:
+            await seat.shows("abc"[:n])
+    assert sum("a push of" in message for message in caplog.messages) == 2
+    for seat in seats:
+        await seat.leave()
 
 
 async def test_what_comes_while_a_client_takes_nothing_in_waits_behind_what_it_was_being_sent(theatre: Theatre) -> None:

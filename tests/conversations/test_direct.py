@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 import uuid
+import weakref
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import markcoroutinefunction, sync_to_async
 from django.core.handlers.asgi import ASGIHandler
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -22,9 +24,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from chatsite.asgi import application
+from conversations.api import events
 from conversations.consumers import ConversationConsumer
+from conversations.direct import DirectWrites, Write, writer
 from conversations.models import Conversation
-from conversations.whole import Whole, Write, writer
 from streaming.completions import Finish
 from streaming.frames import Piece, Row
 from tests.conftest import DEADLINE_S, engine_with
@@ -48,7 +51,7 @@ async def served(told: Told, *, deflate: bool = False) -> AsyncIterator[str]:
         await send({"type": "websocket.accept"})
         await told(offered(scope), send)
 
-    async with listening(Whole(accepting), WebSocketsSansIOProtocol, deflate=deflate) as url:
+    async with listening(DirectWrites(accepting), WebSocketsSansIOProtocol, deflate=deflate) as url:
         yield url
 
 
@@ -63,7 +66,7 @@ async def responding(told: Told, **headers: str) -> AsyncIterator[str]:
         await send({"type": "http.response.start", "status": 200, "headers": named})
         await told(write, send)
 
-    async with listening(Whole(beginning), HttpToolsProtocol) as url:
+    async with listening(DirectWrites(beginning), HttpToolsProtocol) as url:
         yield url
 
 
@@ -222,35 +225,96 @@ async def test_a_response_whose_client_has_left_is_not_written_to() -> None:
         await left.wait()
 
 
+def quoting(get_response: Any) -> Any:
+    """A middleware that changes what is sent and says so nowhere."""
+
+    async def respond(request: Any) -> Any:
+        response = await get_response(request)
+        if request.headers.get("Accept-Language") == "quoted":
+            parts = response.streaming_content
+            response.streaming_content = (json.dumps(part.decode()).encode() + b"\n" async for part in parts)
+        return response
+
+    return markcoroutinefunction(respond)
+
+
+quoting.async_capable = True  # type: ignore[attr-defined]
+DECODED: list[tuple[dict[str, str], Callable[[bytes], bytes]]] = [
+    ({"Accept-Encoding": "identity"}, bytes),
+    ({"Accept-Encoding": "gzip"}, gzip.decompress),
+    (
+        {"Accept-Encoding": "identity", "Accept-Language": "quoted"},
+        lambda body: b"".join(json.loads(line).encode() for line in body.splitlines()),
+    ),
+]
+
+
 @pytest.mark.django_db(transaction=True)
 async def test_events_are_whole_whoever_writes_them(
-    conversation: Conversation, alices_token: str, hub_stopped: None, settings: Any
+    conversation: Conversation, alices_token: str, hub_stopped: None, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a middleware that people may add writes them its own way."""
-    settings.MIDDLEWARE = ["django.middleware.gzip.GZipMiddleware", *settings.MIDDLEWARE]
+    settings.MIDDLEWARE = ["django.middleware.gzip.GZipMiddleware", f"{__name__}.quoting", *settings.MIDDLEWARE]
     words, gates = [f"word {n} " for n in range(20)], [asyncio.Event() for _ in range(20)]
     spoken = [step for word, gate in zip(words, gates, strict=True) for step in (gate, word)]
     bearer = {"Authorization": f"Bearer {alices_token}"}
-    async with engine_with(ScriptedProvider([*spoken, Finish("stop", None)])):
+    pushed = pushes_seen(monkeypatch)
+    async with engine_with(ScriptedProvider([*spoken, Finish("stop", None)])), AsyncExitStack() as stack:
         path = f"/api/streams/{(await sync_to_async(conversation.ask)('Hello?')).stream_id}/events/"
-        async with (
-            listening(Whole(ASGIHandler()), HttpToolsProtocol) as url,
-            httpx.AsyncClient(base_url=url, headers=bearer) as client,
-            client.stream("GET", path, headers={"Accept-Encoding": "gzip"}) as compressed,
-            client.stream("GET", path, headers={"Accept-Encoding": "identity"}) as plain,
-        ):
-            assert compressed.headers["Content-Encoding"] == "gzip" and "Content-Encoding" not in plain.headers
-            for response, decode in ((plain, bytes), (compressed, gzip.decompress)):
-                follower, body = Follower(), b""
-                async for part in response.aiter_raw():
-                    body += part
-                    if gates:
-                        gates.pop(0).set()
-                for line in decode(body).splitlines():
-                    if line.startswith(b"data: "):
-                        follower.apply(json.loads(line.removeprefix(b"data: ")))
-                (shown,) = follower.streams.values()
-                assert (shown.text, shown.status) == ("".join(words), "done")
+        url = await stack.enter_async_context(listening(DirectWrites(ASGIHandler()), HttpToolsProtocol))
+        client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, headers=bearer))
+        responses = [
+            await stack.enter_async_context(client.stream("GET", path, headers=headers)) for headers, _ in DECODED
+        ]
+        assert [response.headers.get("Content-Encoding") for response in responses] == [None, "gzip", None]
+        for response, (_, decode) in zip(responses, DECODED, strict=True):
+            follower, body = Follower(), b""
+            async for part in response.aiter_raw():
+                body += part
+                if gates:
+                    gates.pop(0).set()
+            for line in decode(body).splitlines():
+                if line.startswith(b"data: "):
+                    follower.apply(json.loads(line.removeprefix(b"data: ")))
+            (shown,) = follower.streams.values()
+            assert (shown.text, shown.status) == ("".join(words), "done")
+    assert set(pushed) == {(b"identity", None)}
+
+
+def pushes_seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """For each push, the encoding and language that its request asked for."""
+    found: list[Any] = []
+
+    def spying(scope: Any) -> Write:
+        write, headers = offered(scope), dict(scope["headers"])
+
+        def spy(body: bytes) -> bool:
+            found.append((headers.get(b"accept-encoding"), headers.get(b"accept-language")))
+            return write(body)
+
+        return spy
+
+    monkeypatch.setattr(events, "writer", spying)
+    return found
+
+
+async def test_nothing_keeps_what_a_request_had() -> None:
+    kept: list[Any] = []
+
+    async def look(write: Write, send: Any) -> None:
+        kept.append(weakref.ref(write))
+        await send({"type": "http.response.body", "body": b"."})
+
+    gc.disable()
+    try:
+        async with responding(look) as url, httpx.AsyncClient() as client:
+            for _ in range(3):
+                await client.get(url)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert [write() for write in kept[:2]] == [None, None]
+    finally:
+        gc.enable()
 
 
 async def test_the_site_behind_uvicorn_writes_to_its_clients(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,5 +335,5 @@ def test_a_server_that_is_not_known_is_not_written_to() -> None:
     class Other:
         async def send(self, message: Any) -> None: ...
 
-    site = Whole(lambda scope, receive, send: writer(scope))
+    site = DirectWrites(lambda scope, receive, send: writer(scope))
     assert site({}, None, Other().send) is None and site({}, None, lambda message: None) is None

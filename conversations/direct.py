@@ -1,20 +1,21 @@
-"""Lets a client be written what is framed already, the same bytes to every reader, past the layers of ASGI.
+"""Writes to a client past the layers of ASGI, which take as long for each delta and reader as everything else together.
 
-Those take as long for each delta and reader as everything else together. It is an ASGI extension of our own: where the
-server is none of those known here, it is absent, and everything is sent the usual way.
+An ASGI extension of our own: where the server is none of those known here, it is absent, and everything is sent the
+usual way. So it is behind whatever wraps `DirectWrites`; nothing within it may change what is sent.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
 Write = Callable[[bytes], bool]
-EXTENSION = "chatsite.whole"
+EXTENSION = "chatsite.direct"
 UVICORN = "uvicorn.protocols."
 
 
-class Whole:
+class DirectWrites:
     """Wraps an ASGI application: a scope tells how to write to its client, if that is known."""
 
     def __init__(self, application: Any) -> None:
@@ -35,22 +36,27 @@ def writer(scope: Mapping[str, Any]) -> Write | None:
 
 def _behind(send: Any) -> Write | None:
     """The same by a server's `send`."""
-    module = type(getattr(send, "__self__", None)).__module__
+    server = getattr(send, "__self__", None)
+    module = type(server).__module__
     if module == f"{UVICORN}websockets.websockets_sansio_impl":
-        return _to_websocket(send.__self__)
+        return _to_websocket(weakref.ref(server))
     if module == f"{UVICORN}http.httptools_impl":
-        return _to_response(send.__self__)
+        return _to_response(weakref.ref(server))
     return None
 
 
-# Each asks what uvicorn's own `send` waits for, and what that and its libraries fail on.
+# Each asks what uvicorn's own `send` waits for, and what that and its libraries fail on. The server's side has the
+# scope and with it the extension: held here, it would be there until the garbage collector comes.
 
 
-def _to_websocket(protocol: Any) -> Write:
+def _to_websocket(server: Callable[[], Any]) -> Write:
     from websockets.protocol import OPEN
 
     def write(frames: bytes) -> bool:
-        if protocol.conn.state is not OPEN or protocol.transport.is_closing() or not protocol.writable.is_set():
+        protocol = server()
+        if protocol is None or protocol.conn.state is not OPEN:
+            return False
+        if protocol.transport.is_closing() or not protocol.writable.is_set():
             return False
         protocol.transport.write(frames)
         return True
@@ -58,10 +64,13 @@ def _to_websocket(protocol: Any) -> Write:
     return write
 
 
-def _to_response(cycle: Any) -> Write:
+def _to_response(server: Callable[[], Any]) -> Write:
     def write(body: bytes) -> bool:
-        in_parts = cycle.chunked_encoding and not cycle.response_complete  # Not known before the response begins.
-        if not in_parts or cycle.disconnected or cycle.transport.is_closing() or cycle.flow.write_paused:
+        cycle = server()
+        # How a body is sent is not known before the response begins.
+        if cycle is None or not cycle.chunked_encoding or cycle.response_complete:
+            return False
+        if cycle.disconnected or cycle.transport.is_closing() or cycle.flow.write_paused:
             return False
         cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
         return True
