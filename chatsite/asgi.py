@@ -10,9 +10,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsite.settings")
 pages = get_asgi_application()
 
 from chatsite.backpressure import Backpressure  # noqa: E402
+from chatsite.direct import DirectWrites  # noqa: E402
 from chatsite.logs import RequestIds  # noqa: E402
 from chatsite.origin import BearerOrOrigin  # noqa: E402
-from conversations.direct import DirectWrites  # noqa: E402
 from conversations.routing import websocket_urlpatterns  # noqa: E402
 from streaming.lifespan import follow_daphne, lifespan  # noqa: E402
 

@@ -1,30 +1,12 @@
-"""Writes to a client past the layers of ASGI, which take as long for each delta and reader as everything else together.
-
-An ASGI extension of our own: where the server is none of those known here, it is absent, and everything is sent the
-usual way. So it is behind whatever wraps `DirectWrites`; nothing within it may change what is sent.
-"""
+"""An ASGI extension of our own: a server that offers it can be written to at once (chatsite/direct.py)."""
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
 Write = Callable[[bytes], bool]
 EXTENSION = "chatsite.direct"
-UVICORN = "uvicorn.protocols."
-
-
-class DirectWrites:
-    """Wraps an ASGI application: a scope tells how to write to its client, if that is known."""
-
-    def __init__(self, application: Any) -> None:
-        self._application = application
-
-    def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> Any:
-        if (write := _behind(send)) is not None:
-            scope.setdefault("extensions", {})[EXTENSION] = write
-        return self._application(scope, receive, send)
 
 
 def writer(scope: Mapping[str, Any]) -> Write | None:
@@ -32,47 +14,3 @@ def writer(scope: Mapping[str, Any]) -> Write | None:
     some of its body, once that has begun. It says False, and has written nothing, if the client takes nothing in at
     the moment or has left. None where the server offers no such thing."""
     return (scope.get("extensions") or {}).get(EXTENSION)
-
-
-def _behind(send: Any) -> Write | None:
-    """The same by a server's `send`."""
-    server = getattr(send, "__self__", None)
-    module = type(server).__module__
-    if module == f"{UVICORN}websockets.websockets_sansio_impl":
-        return _to_websocket(weakref.ref(server))
-    if module == f"{UVICORN}http.httptools_impl":
-        return _to_response(weakref.ref(server))
-    return None
-
-
-# Each asks what uvicorn's own `send` waits for, and what that and its libraries fail on. The server's side has the
-# scope and with it the extension: held here, it would be there until the garbage collector comes.
-
-
-def _to_websocket(server: Callable[[], Any]) -> Write:
-    from websockets.protocol import OPEN
-
-    def write(frames: bytes) -> bool:
-        protocol = server()
-        if protocol is None or protocol.conn.state is not OPEN:
-            return False
-        if protocol.transport.is_closing() or not protocol.writable.is_set():
-            return False
-        protocol.transport.write(frames)
-        return True
-
-    return write
-
-
-def _to_response(server: Callable[[], Any]) -> Write:
-    def write(body: bytes) -> bool:
-        cycle = server()
-        # How a body is sent is not known before the response begins.
-        if cycle is None or not cycle.chunked_encoding or cycle.response_complete:
-            return False
-        if cycle.disconnected or cycle.transport.is_closing() or cycle.flow.write_paused:
-            return False
-        cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
-        return True
-
-    return write

@@ -68,9 +68,10 @@ async def follow(
     `known`: what the permission rests on; without it that is asked for once more. `push` sends words at once, or says
     that it cannot: those are no items then.
     """
+    conversation = conversation_of(topic)
     try:
-        with get_watch().over(access, conversation_of(topic), known) as changed:
-            following = Following(access, conversation_of(topic), changed, push)
+        with get_watch().over(access, conversation, known) as changed:
+            following = Following(access, conversation, changed, push)
             async with Reader(topic, only=str(stream), push=following.push) as reader:
                 await reader.attach({str(stream): after})
                 async for item in following.items(reader):

@@ -24,9 +24,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from chatsite.asgi import application
+from chatsite.direct import DirectWrites
 from conversations.api import events
 from conversations.consumers import ConversationConsumer
-from conversations.direct import DirectWrites, Write, writer
+from conversations.direct import Write, writer
 from conversations.models import Conversation
 from streaming.completions import Finish
 from streaming.frames import Piece, Row
@@ -35,7 +36,6 @@ from tests.follower import Follower
 from tests.scripted import ScriptedProvider
 
 Told = Callable[[Write, Any], Any]
-HELD = {"type": "http.response.body", "body": b"held", "more_body": True}
 
 
 def piece(text: str) -> Piece:
@@ -214,7 +214,7 @@ async def test_a_response_whose_client_has_left_is_not_written_to() -> None:
     left = asyncio.Event()
 
     async def until_it_leaves(write: Write, send: Any) -> None:
-        await send(HELD)
+        await send({"type": "http.response.body", "body": b"held", "more_body": True})
         while write(b"."):
             await asyncio.sleep(0.001)
         left.set()
