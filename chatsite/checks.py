@@ -13,7 +13,7 @@ from django.core import checks
 from rest_framework.throttling import SimpleRateThrottle
 
 TAG = "chatsite"
-MEASURES = ("_S", "_MS", "_BYTES", "_CHARS", "_ATTEMPTS", "_CONCURRENCY", "_STREAMS")
+MEASURES = ("_S", "_MS", "_BYTES", "_CHARS", "_ATTEMPTS", "_CONCURRENCY", "_STREAMS", "_SHARE")
 NO_LIMIT = {"USER_STREAMS", "USER_DAY_CHARS", "SITE_STREAMS", "SITE_DAY_CHARS"}
 MAY_BE_ZERO = {"STREAM_BACKOFF_S", "DEMO_DELTAS_PER_S", "HSTS_S", *NO_LIMIT}
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "[::1]", ".localhost", "testserver"}

@@ -26,7 +26,7 @@ from django.db import DEFAULT_DB_ALIAS, DataError, connections
 from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
-from streaming.frames import Row
+from streaming.frames import Row, Said
 
 # Who waited for a lock is given the row as it is by then, so a lease that was lost meanwhile joins nothing. Locks are
 # taken in the order of ids: two processes that lock the same rows do not wait for each other.
@@ -84,3 +84,39 @@ def _prepare(cursor: CursorWrapper) -> str:
         cursor.execute(f"PREPARE add_rows (uuid[], timestamptz, jsonb) AS {POSTGRESQL % ('$1', '$2', '$3')}")
         _prepared.add(connection)
     return "EXECUTE add_rows (%s, %s, %s)"
+
+
+END_POSTGRESQL = """
+UPDATE streaming_stream SET status = said.value->>1, finish_reason = said.value->>2, usage = (said.value->>3)::jsonb,
+    error = (said.value->>4)::jsonb, seq = (said.value->>5)::int, text = said.value->>6, reasoning = said.value->>7,
+    finished_at = statement_timestamp(), lease = NULL, lease_until = NULL
+FROM jsonb_array_elements(%s) AS said WHERE streaming_stream.id = (said.value->>0)::uuid
+"""
+END_SQLITE = """
+UPDATE streaming_stream SET status = json_extract(said.value, '$[1]'), finish_reason = json_extract(said.value, '$[2]'),
+    usage = json_extract(said.value, '$[3]'), error = json_extract(said.value, '$[4]'),
+    seq = json_extract(said.value, '$[5]'), text = json_extract(said.value, '$[6]'),
+    reasoning = json_extract(said.value, '$[7]'), finished_at = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'),
+    lease = NULL, lease_until = NULL
+FROM json_each(%s) AS said WHERE streaming_stream.id = json_extract(said.value, '$[0]')
+"""
+
+
+def end_streams(ends: Iterable[tuple[uuid.UUID, dict[str, Any], Said]]) -> None:
+    """Give streams their final state: what their `end` rows say, and what their logs add up to. In the transaction that
+    added these rows, as one message too."""
+    said = [
+        (
+            stream.hex,
+            end["status"],
+            end["finish_reason"] or "",
+            None if end["usage"] is None else json.dumps(end["usage"]),
+            None if end["error"] is None else json.dumps(end["error"]),
+            *(whole.seq, whole.text, whole.reasoning),
+        )
+        for stream, end, whole in ends
+    ]
+    database = connections[DEFAULT_DB_ALIAS]
+    with database.cursor() as cursor:
+        sql = END_POSTGRESQL if database.vendor == "postgresql" else END_SQLITE
+        cursor.execute(sql, [orjson.dumps(said).decode()])

@@ -206,8 +206,9 @@ class Engine:
         return task
 
     def _ended(self, lease: uuid.UUID) -> None:
+        if len(self._runs) >= settings.STREAM_CONCURRENCY:
+            self._woken.set()  # What waits for room. A sweep for each end would cost more than the end itself.
         self._runs.pop(lease, None)
-        self._woken.set()
 
     async def stop(self) -> None:
         """End cleanly: no new claims, text so far committed, unfinished streams handed back for whoever comes next.

@@ -114,7 +114,7 @@ class Generation:
         clock, limit_s = asyncio.get_running_loop().time, settings.STREAM_SILENCE_S
         try:
             async with asyncio.timeout(limit_s) as silence:
-                async with aclosing(self._provider.stream(self.stream.request)) as parts:
+                async with aclosing(self._provider.stream(self.stream.request, self.log.rest)) as parts:
                     async for part in parts:
                         if stale:
                             self.log.note(RESTART, attempt=attempt)

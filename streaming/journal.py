@@ -1,7 +1,7 @@
 """The one way into the log: a group commit of every stream's pending words, and only then their broadcast.
 
 The commit clocks itself: whatever is said while one commit runs is merged into the next, one row per stream and kind.
-When so much is said that this alone would fill the process, it waits a moment first, to merge more.
+When so much is said that this alone would fill the process, it waits before the next one (streaming/pace.py).
 The only module that broadcasts. A broadcast that fails or is lost is no loss: hubs heal from the database.
 """
 
@@ -23,11 +23,11 @@ from streaming.background import CONNECTION_LOST, DatabaseThread, start_apart
 from streaming.frames import END, RESTART, ROW_CHARS, SPOKEN, Row
 from streaming.layers import group_send_all
 from streaming.models import Entry, Outcome, Stream
+from streaming.pace import Pace
 
 logger = logging.getLogger(__name__)
 BROADCAST_S = 1.0
 AWAY_S = 1.0
-LOAD_S = 0.5
 COMMIT_RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -48,6 +48,7 @@ class Log:
         self.spoken = spoken
         self.first_words_due = stream.first_text_at is None
         self._asked_at = stream.created_at
+        self.rest = journal.pace.rest
         self._journal = journal
         self._pending: list[tuple[str, list[str], dict[str, Any] | None]] = []
         self._pending_size = 0
@@ -185,27 +186,6 @@ class Progress:
         }
 
 
-class Load:
-    """How many deltas a second are said, and how long to wait for more of them before a commit."""
-
-    def __init__(self) -> None:
-        self._since = time.monotonic()
-        self._count = 0
-        self._per_s = 0.0
-
-    def count(self) -> None:
-        self._count += 1
-
-    def window_s(self) -> float:
-        """Nothing up to JOURNAL_FREE_PER_S deltas a second; the longest window from twenty times as many on."""
-        now = time.monotonic()
-        if (elapsed_s := now - self._since) >= LOAD_S:
-            self._per_s = self._count / elapsed_s
-            self._since, self._count = now, 0
-        excess = self._per_s / settings.JOURNAL_FREE_PER_S - 1
-        return float(settings.JOURNAL_WINDOW_S * min(max(excess, 0) / 19, 1))
-
-
 _away_until: WeakKeyDictionary[BaseChannelLayer, float] = WeakKeyDictionary()
 
 
@@ -242,32 +222,24 @@ class Journal:
         self._streams = Stream.objects.all()  # Made anew for each commit it would take a tenth of one.
         self._dirty: dict[Log, None] = {}
         self._dirty_since = 0.0
-        self._woken = asyncio.Event()
-        self._load = Load()
+        self.pace = Pace()
         self._publishing: asyncio.Task[None] | None = None
         self._stepping = asyncio.Lock()
         self._loop: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._loop = start_apart("journal", self.step, self._pause)
-
-    async def _pause(self) -> None:
-        await self._woken.wait()
-        if window_s := self._load.window_s():
-            await asyncio.sleep(window_s)
+        self._loop = start_apart("journal", self.step, self.pace.turn)
 
     def mark(self, log: Log) -> None:
         """`log` has something to commit, or is new and to be announced."""
         if not self._dirty:
             self._dirty_since = time.monotonic()
         self._dirty[log] = None
-        self._load.count()
-        self._woken.set()
+        self.pace.wake()
 
     async def step(self) -> None:
         """Commit all that is pending now, then tell the hubs; the telling overlaps the next commit."""
         async with self._stepping:
-            self._woken.clear()
             logs, since = list(self._dirty), self._dirty_since
             self._dirty.clear()
             taken = [(log, entry) for log in logs if (entry := log.take())]
@@ -294,7 +266,9 @@ class Journal:
             began = time.monotonic()
             try:
                 lost = await self._writer.run(self._streams.append, entries, again=tries > 0)
-                metrics.committed(time.monotonic() - began, sum(len(entry.rows) for entry in entries))
+                took_s = time.monotonic() - began
+                self.pace.charge(took_s)
+                metrics.committed(took_s, sum(len(entry.rows) for entry in entries))
                 return lost
             except CONNECTION_LOST:
                 metrics.COMMIT_FAILURES.inc()

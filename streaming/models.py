@@ -6,16 +6,18 @@ Rows are only ever added, by the holder of the stream's lease; `append` proves t
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import uuid_utils.compat
 from django.db import models, transaction
 from django.db.models import Case, F, Max, OuterRef, Q, Subquery, When
-from django.db.models.functions import Now
+from django.db.models.functions import Cast, Now
 from django.utils import timezone
 
 from streaming import commit
@@ -134,37 +136,26 @@ class StreamQuerySet(models.QuerySet["Stream"]):
                 held = [entry for entry in entries if leases.get(entry.stream) == entry.lease]
                 lost = {entry.stream for entry in entries} - {entry.stream for entry in held}
             if not words_only:
-                for entry in held:
-                    self._note(entry)
+                self._note(held)
         return lost
 
-    def _note(self, entry: Entry) -> None:
-        """Keep the stream's own columns in step with the rows just added, where they tell more than words."""
-        changes: dict[str, Any] = {}
-        if entry.first_words:
-            changes["first_text_at"] = Now()
-        for row in entry.rows:
-            if row.kind == RETRY and row.data:
-                changes["attempt"] = row.data["attempt"]
-        if entry.outcome is not None:
-            changes |= self._ended(entry.stream, entry.outcome)
-        if changes:
-            self.filter(pk=entry.stream).update(**changes)
-
-    def _ended(self, stream: uuid.UUID, outcome: Outcome) -> dict[str, Any]:
-        said = fold(Chunk.objects.rows(stream))
-        return {
-            "status": outcome.status,
-            "finish_reason": outcome.finish_reason or "",
-            "usage": outcome.usage,
-            "error": outcome.error,
-            "seq": said.seq,
-            "text": said.text,
-            "reasoning": said.reasoning,
-            "finished_at": Now(),
-            "lease": None,
-            "lease_until": None,
-        }
+    def _note(self, entries: Iterable[Entry]) -> None:
+        """Keep the streams' own columns in step with the rows just added, where they tell more than words."""
+        ended = {}
+        for entry in entries:
+            changes: dict[str, Any] = {}
+            if entry.first_words:
+                changes["first_text_at"] = Now()
+            for row in entry.rows:
+                if row.kind == RETRY and row.data:
+                    changes["attempt"] = row.data["attempt"]
+            if changes:
+                self.filter(pk=entry.stream).update(**changes)
+            if entry.outcome is not None:
+                ended[entry.stream] = entry.outcome
+        if ended:
+            logs = Chunk.objects.logs(ended)
+            commit.end_streams((stream, outcome.data(), fold(logs[stream])) for stream, outcome in ended.items())
 
 
 class Stream(models.Model):
@@ -233,6 +224,18 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         """The rows of a stream's log behind position `after`, in order."""
         found = self.filter(stream=stream, seq__gt=after).order_by("seq")
         return [Row(*values).behind(after) for values in found.values_list("seq", "kind", "text", "data")]
+
+    def logs(self, streams: Collection[uuid.UUID]) -> dict[uuid.UUID, list[Row]]:
+        """The whole logs of several streams."""
+        # A text, because there is a row for each delta, and to make a UUID takes longer than to read one.
+        found = (
+            self.filter(stream__in=streams)
+            .order_by("stream", "seq")
+            .values_list(Cast("stream_id", models.TextField()), "seq", "kind", "text", "data")
+        )
+        return {
+            uuid.UUID(stream): [Row(*row) for _, *row in rows] for stream, rows in groupby(found, key=itemgetter(0))
+        }
 
     def page(self, stream: uuid.UUID | str, after: int, limit_bytes: int) -> tuple[list[Row], bool]:
         """Rows behind `after`, about `limit_bytes` of them but at least one, and whether there may be more."""

@@ -18,6 +18,7 @@ import openai
 from django.conf import settings
 
 from streaming.completions import Decoder, Delta, Finish, ProviderError
+from streaming.pace import Rest
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +77,10 @@ class OpenAIProvider:
             http_client=openai.DefaultAioHttpClient(timeout=timeout, limits=limits, follow_redirects=False),
         )
 
-    async def stream(self, request: dict[str, Any]) -> AsyncGenerator[Delta | Finish, None]:
+    async def stream(self, request: dict[str, Any], rest: Rest) -> AsyncGenerator[Delta | Finish, None]:
         decoder = Decoder()
         try:
-            async with self._ask(request) as response, _reading(response.http_response) as read:
+            async with self._ask(request) as response, _reading(response.http_response, rest) as read:
                 while data := await read():
                     for delta in decoder.feed(data):
                         yield delta
@@ -156,7 +157,7 @@ def _unreachable(error: openai.APIConnectionError) -> ProviderError:
 
 
 @asynccontextmanager
-async def _reading(response: httpx2.Response) -> AsyncIterator[Read]:
+async def _reading(response: httpx2.Response, rest: Rest) -> AsyncIterator[Read]:
     """What waits for more of the body and returns it: nothing once it has ended."""
     source = _source(response)
     # A server that compresses against the request is still understood.
@@ -164,7 +165,15 @@ async def _reading(response: httpx2.Response) -> AsyncIterator[Read]:
         async with aclosing(response.aiter_bytes()) as body:
             yield partial(anext, body, b"")
     else:
-        yield partial(source.content.read, READ_BYTES)
+        yield partial(_read, source, rest)
+
+
+async def _read(source: aiohttp.ClientResponse, rest: Rest) -> bytes:
+    data = await source.content.read(READ_BYTES)
+    # Not what has more to give: aiohttp may have paused it by then, and must be the one to resume it.
+    if len(data) < READ_BYTES and source.connection is not None and source.connection.transport is not None:
+        rest(source.connection.transport)
+    return data
 
 
 def _source(response: httpx2.Response) -> aiohttp.ClientResponse | None:

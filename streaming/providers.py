@@ -13,12 +13,13 @@ from django.conf import settings
 
 from streaming import demo
 from streaming.completions import Delta, Finish
+from streaming.pace import Rest
 
 OPENAI_URL = "https://api.openai.com/v1"
 
 
 class Provider(Protocol):
-    def stream(self, request: dict[str, Any]) -> AsyncGenerator[Delta | Finish, None]:
+    def stream(self, request: dict[str, Any], rest: Rest) -> AsyncGenerator[Delta | Finish, None]:
         """One attempt at the answer to `request`, the JSON body of a chat completion: deltas, then one Finish.
 
         Raises ProviderError instead of the Finish. Cancelling or closing it ends the request at the model's server.
@@ -42,7 +43,7 @@ def provider_from_settings() -> Provider:
 class DemoProvider:
     """Answers without any model, from a few fixed texts, at settings.DEMO_DELTAS_PER_S (0: as fast as possible)."""
 
-    async def stream(self, request: dict[str, Any]) -> AsyncGenerator[Delta | Finish, None]:
+    async def stream(self, request: dict[str, Any], rest: Rest) -> AsyncGenerator[Delta | Finish, None]:
         rate = settings.DEMO_DELTAS_PER_S
         loop = asyncio.get_running_loop()
         begun = loop.time()

@@ -8,6 +8,7 @@ from typing import Any
 
 from streaming.completions import Delta, Finish, ProviderError
 from streaming.frames import TEXT
+from streaming.pace import Rest
 
 Step = str | Delta | Finish | asyncio.Event | BaseException
 
@@ -25,7 +26,7 @@ class ScriptedProvider:
         self.closed = 0
         self.begun = asyncio.Event()
 
-    async def stream(self, request: dict[str, Any]) -> AsyncGenerator[Delta | Finish, None]:
+    async def stream(self, request: dict[str, Any], rest: Rest) -> AsyncGenerator[Delta | Finish, None]:
         steps = self.attempts[min(len(self.asked), len(self.attempts) - 1)]
         self.asked.append(request)
         self.begun.set()

@@ -17,6 +17,7 @@ from streaming import engine as engine_module
 from streaming.completions import Delta, Finish, ProviderError
 from streaming.frames import Row
 from streaming.models import Chunk, Entry, Outcome, Status, Stream, StreamQuerySet
+from streaming.pace import Rest
 from tests.conftest import add, ended, engine_with, new_stream, stream_of, until
 from tests.scripted import ScriptedProvider, cut
 
@@ -50,6 +51,16 @@ async def test_a_prompt_wakes_the_engine_without_waiting_for_a_sweep(conversatio
         assert (await ended(stream_of(reply))).status == "done"
 
 
+async def test_what_waits_for_room_begins_as_soon_as_there_is_some(settings: Any) -> None:
+    settings.STREAM_SWEEP_S, settings.STREAM_CONCURRENCY = 60, 1
+    gate = asyncio.Event()
+    streams = [await sync_to_async(new_stream)() for _ in range(2)]
+    async with engine_with(ScriptedProvider([gate, "first"], ["second"])) as engine:
+        await engine.step()
+        gate.set()
+        assert [(await ended(stream.pk)).text for stream in streams] == ["first", "second"]
+
+
 async def test_a_failed_attempt_is_retried_and_its_words_are_discarded(reply: Message) -> None:
     async with engine_with(ScriptedProvider(["Wrong", cut()], ["Right"])):
         stream = await ended(stream_of(reply))
@@ -76,7 +87,7 @@ async def test_what_may_not_be_repeated_is_not(reply: Message) -> None:
 class Breaking(ScriptedProvider):
     """Ends without having said that it finished."""
 
-    async def stream(self, request: dict[str, Any]) -> AsyncGenerator[Delta | Finish, None]:
+    async def stream(self, request: dict[str, Any], rest: Rest) -> AsyncGenerator[Delta | Finish, None]:
         yield Delta("text", "Half an ans")
 
 
@@ -129,7 +140,7 @@ async def test_stop_closes_the_request_and_keeps_the_text(conversation: Conversa
 class BreaksWhenCancelled(ScriptedProvider):
     """Its connection fails in the very moment it is closed."""
 
-    async def stream(self, request: dict[str, Any]) -> AsyncGenerator[Delta | Finish, None]:
+    async def stream(self, request: dict[str, Any], rest: Rest) -> AsyncGenerator[Delta | Finish, None]:
         self.asked.append(request)
         self.begun.set()
         try:

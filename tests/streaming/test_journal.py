@@ -15,10 +15,9 @@ from asgiref.sync import sync_to_async
 from channels.layers import BaseChannelLayer
 from django.db import OperationalError, connection, connections
 
-from streaming import journal as journal_module
 from streaming.background import DatabaseThread
 from streaming.frames import ROW_CHARS
-from streaming.journal import Journal, LeaseLost, Load, Log
+from streaming.journal import Journal, LeaseLost, Log
 from streaming.models import Chunk, Outcome, Stream, StreamQuerySet
 from tests.conftest import DEADLINE_S, new_stream
 
@@ -260,31 +259,8 @@ async def test_a_log_that_lost_its_lease_refuses_words(desk: Desk) -> None:
     assert await stored(log) == []
 
 
-class Clock:
-    """Time that stands still until a test moves it."""
-
-    now_s = 100.0
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-
-@pytest.mark.parametrize(("per_s", "window_s"), [(1, 0), (1000, 0), (10_500, 0.05), (20_000, 0.1), (50_000, 0.1)])
-def test_only_under_load_is_there_a_wait_before_a_commit_and_it_is_bounded(
-    monkeypatch: Any, settings: Any, per_s: int, window_s: float
-) -> None:
-    settings.JOURNAL_FREE_PER_S, settings.JOURNAL_WINDOW_S = 1000, 0.1
-    clock = Clock()
-    monkeypatch.setattr(journal_module, "time", clock)
-    load = Load()
-    for _ in range(per_s):
-        load.count()
-    clock.now_s += 1
-    assert load.window_s() == pytest.approx(window_s)
-
-
-async def test_what_is_said_within_a_window_is_one_row(desk: Desk, monkeypatch: Any) -> None:
-    monkeypatch.setattr(Load, "window_s", lambda _: 0.05)
+async def test_what_is_said_within_a_window_is_one_row(desk: Desk, settings: Any) -> None:
+    settings.JOURNAL_SHARE, settings.JOURNAL_WINDOW_S = 1e-6, 0.05
     log = await desk.log()
     for word in "abc":
         log.say("text", word)
@@ -293,9 +269,21 @@ async def test_what_is_said_within_a_window_is_one_row(desk: Desk, monkeypatch: 
     assert await stored(log) == ["abc"]
 
 
+async def test_what_the_database_takes_is_waited_for_too(desk: Desk, settings: Any, monkeypatch: Any) -> None:
+    settings.JOURNAL_SHARE, settings.JOURNAL_WINDOW_S = 0.5, 10
+    log, slow = await desk.log(), Slow(monkeypatch)
+    log.say("text", "a")
+    asyncio.get_running_loop().call_later(0.2, slow.gate.set)
+    await committed(log)
+    began = asyncio.get_running_loop().time()
+    log.say("text", "b")
+    await committed(log)
+    assert asyncio.get_running_loop().time() - began > 0.1
+
+
 @pytest.mark.scaled
 async def test_a_transaction_that_the_database_gave_up_is_made_again(desk: Desk, monkeypatch: Any) -> None:
-    ended = StreamQuerySet._ended
+    note = StreamQuerySet._note
     stalls = iter([True])
 
     def stalling(queryset: Any, *args: Any) -> Any:
@@ -303,9 +291,9 @@ async def test_a_transaction_that_the_database_gave_up_is_made_again(desk: Desk,
             with connection.cursor() as cursor:
                 cursor.execute("SET idle_in_transaction_session_timeout = '50ms'")
             threading.Event().wait(0.5)
-        return ended(queryset, *args)
+        return note(queryset, *args)
 
-    monkeypatch.setattr(StreamQuerySet, "_ended", stalling)
+    monkeypatch.setattr(StreamQuerySet, "_note", stalling)
     log = await desk.log()
     log.say("text", "kept")
     await log.end(Outcome("done"))

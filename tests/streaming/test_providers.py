@@ -26,6 +26,7 @@ from streaming import openai_provider
 from streaming.completions import Delta, Finish, ProviderError
 from streaming.frames import REASONING, TEXT
 from streaming.openai_provider import OpenAIProvider, retry_after
+from streaming.pace import Rest
 from streaming.providers import DemoProvider, Provider, provider_from_settings
 from tests.modelserver import Gate, ModelServer, Script, expected_text
 
@@ -62,6 +63,21 @@ def directive(**script: Any) -> dict[str, Any]:
     return ask(json.dumps(script))
 
 
+def no_rest(source: asyncio.ReadTransport) -> None:
+    """As where there is time to spare."""
+
+
+def rest(source: asyncio.ReadTransport) -> None:
+    """As under load, after each read."""
+
+    def read_on() -> None:
+        if not source.is_closing():
+            source.resume_reading()
+
+    source.pause_reading()
+    asyncio.get_running_loop().call_later(0.005, read_on)
+
+
 class Answer:
     """All that one attempt gave, its failure included."""
 
@@ -79,10 +95,10 @@ class Answer:
         return self.error
 
 
-async def collect(provider: Provider, request: dict[str, Any]) -> Answer:
+async def collect(provider: Provider, request: dict[str, Any], rest: Rest = no_rest) -> Answer:
     answer = Answer()
     try:
-        async for item in provider.stream(request):
+        async for item in provider.stream(request, rest):
             assert answer.finish is None, "something came after the finish"
             if isinstance(item, Finish):
                 answer.finish = item
@@ -118,7 +134,7 @@ async def test_each_delta_is_handed_out_before_the_next_is_written(
 ) -> None:
     gate = Gate()
     server.script(Script(text="one two three", gate=gate))
-    stream = provider.stream(ask())
+    stream = provider.stream(ask(), no_rest)
     for expected in ("one", " two", " three"):
         gate.open(1)
         assert await asyncio.wait_for(anext(stream), SOON_S) == Delta(TEXT, expected)
@@ -302,7 +318,7 @@ async def test_cancelling_closes_the_request_at_once(
 
 async def test_closing_the_stream_closes_the_request_at_once(server: ModelServer, provider: OpenAIProvider) -> None:
     server.script(Script(text="one two", silence_after=1))
-    stream = provider.stream(ask())
+    stream = provider.stream(ask(), no_rest)
     assert await anext(stream) == Delta(TEXT, "one")
     await stream.aclose()
     await asyncio.wait_for(server.requests[0].gone.wait(), 1)
@@ -312,7 +328,7 @@ async def test_closing_the_stream_in_the_midst_of_a_flood_closes_the_request_at_
     server: ModelServer, provider: OpenAIProvider
 ) -> None:
     server.script(Script(size=50_000_000))
-    stream = provider.stream(ask())
+    stream = provider.stream(ask(), no_rest)
     await anext(stream)
     await stream.aclose()
     await asyncio.wait_for(server.requests[0].gone.wait(), 1)
@@ -333,6 +349,46 @@ async def test_a_finish_reason_is_enough_when_the_server_then_falls_silent(monke
         answer = await asyncio.wait_for(collect(provider, ask()), SOON_S)
         assert (answer.said(), answer.finish) == ("a", Finish("length", None))
         await provider.close()
+
+
+@pytest.mark.parametrize("form", [{}, {"network_chunk": 7}, {"crlf": True, "comments": True}, {"size": 100_000}])
+async def test_a_connection_that_rests_gives_the_same_answers_and_is_used_again(
+    server: ModelServer, provider: OpenAIProvider, form: dict[str, Any]
+) -> None:
+    wish = {"words": 30, "delay_s": 0.001, **form}
+    answers = [await collect(provider, directive(**wish), rest) for _ in range(2)]
+    assert [answer.said() for answer in answers] == [expected_text(wish)] * 2
+    assert all(answer.finish for answer in answers)
+    assert len({asked.peer for asked in server.requests}) == 1
+
+
+async def test_a_connection_that_has_more_to_give_never_rests(server: ModelServer, provider: OpenAIProvider) -> None:
+    """The transport may have paused it, and would not know that another resumed it."""
+
+    def rest(source: asyncio.ReadTransport) -> None:
+        assert source.is_reading()
+
+    said = ""
+    async for item in provider.stream(directive(size=2_000_000, chunk=20_000), rest):
+        said += item.text if isinstance(item, Delta) else ""
+        await asyncio.sleep(0.001)  # As a log that is full: meanwhile the transport reads on until it has enough.
+    assert said == expected_text({"size": 2_000_000})
+
+
+async def test_a_connection_that_rests_is_closed_as_soon(server: ModelServer, provider: OpenAIProvider) -> None:
+    server.script(Script(text="one two", silence_after=1))
+    stream = provider.stream(ask(), lambda source: source.pause_reading())
+    assert await anext(stream) == Delta(TEXT, "one")
+    await stream.aclose()
+    await asyncio.wait_for(server.requests[0].gone.wait(), 1)
+
+
+async def test_a_connection_that_broke_while_it_rested_is_seen_to_be(
+    server: ModelServer, provider: OpenAIProvider
+) -> None:
+    answer = await collect(provider, directive(text="one two three", cut_after=2, reset=True), rest)
+    assert answer.failure.code == "cut"
+    assert "one two three".startswith(answer.said())
 
 
 async def test_the_body_is_read_where_the_transport_of_the_sdk_reads_it(
@@ -364,7 +420,7 @@ async def test_the_longer_way_gives_the_same_answers(server: ModelServer, provid
 @pytest.mark.usefixtures("longer_way")
 async def test_the_longer_way_ends_the_request_as_soon(server: ModelServer, provider: OpenAIProvider) -> None:
     server.script(Script(text="one two", silence_after=1))
-    stream = provider.stream(ask())
+    stream = provider.stream(ask(), no_rest)
     assert await anext(stream) == Delta(TEXT, "one")
     await stream.aclose()
     await asyncio.wait_for(server.requests[0].gone.wait(), 1)
