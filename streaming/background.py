@@ -135,10 +135,10 @@ def cancelled() -> bool:
 
 
 async def forever(step: Callable[[], Awaitable[None]], pause: Callable[[], Awaitable[object]]) -> None:
-    """`pause`, `step`, and so on until cancelled; a step that fails is logged and tried again after the next pause."""
+    """`pause`, `step`, and so on until cancelled; what fails is logged, and both are tried again a moment later."""
     while not cancelled():
-        await pause()
         try:
+            await pause()
             await step()
         except Exception:
             logger.exception("%s failed; going on", getattr(step, "__qualname__", step))

@@ -28,6 +28,7 @@ from streaming.models import Chunk, Stream, StreamQuerySet
 from streaming.providers import Provider
 
 logger = logging.getLogger(__name__)
+STOPS_AT_ONCE = 100
 _running: Engine | None = None
 
 
@@ -72,10 +73,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What one look at the database found: of the leases asked about, which still hold and which are to stop."""
+    """What one look at the database found: of the leases asked about, which still hold and which are to stop; and
+    whether there may be more to claim."""
 
     held: dict[uuid.UUID, bool]
     claims: list[Claim]
+    more: bool
 
 
 def survey(leases: list[uuid.UUID], *, renew: bool, room: int, worker: str) -> Survey:
@@ -88,10 +91,10 @@ def survey(leases: list[uuid.UUID], *, renew: bool, room: int, worker: str) -> S
     if renew and held:
         Stream.objects.renew(held, settings.STREAM_LEASE_S)
     waiting = Stream.objects.claimable().exclude(lease__in=list(held)).order_by("created_at", "pk").values_list("pk")
-    found = [pk for (pk,) in waiting.filter(stop_requested_at__isnull=False)[:100]]
-    if room > 0:
-        found += [pk for (pk,) in waiting.filter(stop_requested_at=None)[:room]]
-    return Survey(held, [taken for pk in found if (taken := claim(pk, worker))])
+    stops = [pk for (pk,) in waiting.filter(stop_requested_at__isnull=False)[:STOPS_AT_ONCE]]
+    others = [pk for (pk,) in waiting.filter(stop_requested_at=None)[:room]] if room > 0 else []
+    more = len(stops) == STOPS_AT_ONCE or 0 < room == len(others)
+    return Survey(held, [taken for pk in stops + others if (taken := claim(pk, worker))], more)
 
 
 def claim(pk: uuid.UUID, worker: str) -> Claim | None:
@@ -190,6 +193,8 @@ class Engine:
                     run[0].lose()
                 elif found.held[lease]:
                     run[0].stop()
+            if found.more:  # There may be room by now that was not when it was asked for.
+                self._woken.set()
 
     def _begin(self, claim: Claim) -> asyncio.Task[None]:
         stream = claim.stream

@@ -39,7 +39,7 @@ STREAM_S = Histogram("chatsite_stream_seconds", "From the prompt to the end of i
 
 ADDED_S = Histogram(
     "chatsite_added_latency_seconds",
-    "Of each commit, how long its oldest words waited from their arrival to their broadcast.",
+    "Of each commit, how long its oldest words waited from being read to their broadcast.",
     buckets=QUICK_S,
 )
 COMMIT_S = Histogram("chatsite_commit_seconds", "How long a group commit took.", buckets=QUICK_S)

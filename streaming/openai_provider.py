@@ -80,11 +80,17 @@ class OpenAIProvider:
     async def stream(self, request: dict[str, Any], rest: Rest) -> AsyncGenerator[Delta | Finish, None]:
         decoder = Decoder()
         try:
-            async with self._ask(request) as response, _reading(response.http_response, rest) as read:
+            async with self._ask(request) as response, _reading(response.http_response) as read:
+                source = _source(response.http_response)
                 while data := await read():
-                    for delta in decoder.feed(data):
+                    said = decoder.feed(data)
+                    ends = decoder.complete or decoder.finish_reason
+                    # Not what has more to give: aiohttp may have paused it, and must be who resumes it.
+                    if not ends and len(data) < READ_BYTES and (wire := _wire(source)):
+                        rest(wire)
+                    for delta in said:
                         yield delta
-                    if decoder.complete or decoder.finish_reason:
+                    if ends:
                         break
                 for delta in await _remainder(read, decoder):
                     yield delta
@@ -157,7 +163,7 @@ def _unreachable(error: openai.APIConnectionError) -> ProviderError:
 
 
 @asynccontextmanager
-async def _reading(response: httpx2.Response, rest: Rest) -> AsyncIterator[Read]:
+async def _reading(response: httpx2.Response) -> AsyncIterator[Read]:
     """What waits for more of the body and returns it: nothing once it has ended."""
     source = _source(response)
     # A server that compresses against the request is still understood.
@@ -165,15 +171,14 @@ async def _reading(response: httpx2.Response, rest: Rest) -> AsyncIterator[Read]
         async with aclosing(response.aiter_bytes()) as body:
             yield partial(anext, body, b"")
     else:
-        yield partial(_read, source, rest)
+        yield partial(source.content.read, READ_BYTES)
 
 
-async def _read(source: aiohttp.ClientResponse, rest: Rest) -> bytes:
-    data = await source.content.read(READ_BYTES)
-    # Not what has more to give: aiohttp may have paused it by then, and must be the one to resume it.
-    if len(data) < READ_BYTES and source.connection is not None and source.connection.transport is not None:
-        rest(source.connection.transport)
-    return data
+def _wire(source: aiohttp.ClientResponse | None) -> asyncio.Transport | None:
+    """The connection, until the body has ended. None if it is encrypted: uvloop loses what such a one has not decrypted
+    when its other end closes it."""
+    wire = source.connection.transport if source and source.connection else None
+    return None if wire is None or wire.get_extra_info("ssl_object") else wire
 
 
 def _source(response: httpx2.Response) -> aiohttp.ClientResponse | None:

@@ -2,7 +2,7 @@
 
 What commits cost is a debt: the time that this process's event loop works, and that the database takes. The next commit
 waits until JOURNAL_SHARE of the time that passes has paid for it, so that the rest is left to pages, and to whoever
-else uses these processors. A reader alone waits for nothing.
+else uses these processors. A reader alone waits for next to nothing.
 
 Where commits are so far apart that a stream says several things between two of them, connections to models rest as
 well: what came over one meanwhile is read, parsed, stored and told as one.
@@ -57,6 +57,7 @@ class Pace:
         if not self._resting:
             self._alarm = asyncio.get_running_loop().call_later(REST_MAX_S, self._read_on)
         self._resting.append(source)
+        self._woken.set()  # What was read may have held no words.
 
     async def turn(self) -> None:
         """Wait until there is something to commit, and until it may be; then have read what came meanwhile."""

@@ -55,6 +55,27 @@ async def test_a_loop_whose_step_swallows_its_cancellation_ends_all_the_same() -
     assert done
 
 
+async def test_a_loop_outlives_a_pause_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    stepped = asyncio.Event()
+    pauses = iter([ZeroDivisionError("bug")])
+
+    async def step() -> None:
+        stepped.set()
+
+    async def pause() -> None:
+        await asyncio.sleep(0)
+        for failure in pauses:
+            raise failure
+
+    loop = asyncio.create_task(forever(step, pause))
+    async with asyncio.timeout(DEADLINE_S):
+        await stepped.wait()
+    loop.cancel()
+    await asyncio.wait([loop])
+    assert "ZeroDivisionError" in caplog.text
+    caplog.clear()
+
+
 @pytest.fixture
 async def thread() -> AsyncIterator[DatabaseThread]:
     thread = DatabaseThread("test")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Any
@@ -18,7 +19,7 @@ from streaming.completions import Delta, Finish, ProviderError
 from streaming.frames import Row
 from streaming.models import Chunk, Entry, Outcome, Status, Stream, StreamQuerySet
 from streaming.pace import Rest
-from tests.conftest import add, ended, engine_with, new_stream, stream_of, until
+from tests.conftest import DEADLINE_S, add, ended, engine_with, new_stream, stream_of, until
 from tests.scripted import ScriptedProvider, cut
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -59,6 +60,38 @@ async def test_what_waits_for_room_begins_as_soon_as_there_is_some(settings: Any
         await engine.step()
         gate.set()
         assert [(await ended(stream.pk)).text for stream in streams] == ["first", "second"]
+
+
+async def test_room_that_is_made_while_a_sweep_looks_is_not_overlooked(settings: Any, monkeypatch: Any) -> None:
+    settings.STREAM_SWEEP_S, settings.STREAM_CONCURRENCY = 60, 2
+    ends, ending, goes_on = asyncio.Event(), threading.Event(), threading.Event()
+    append = StreamQuerySet.append
+
+    def slow(queryset: Any, entries: Any, **kwargs: Any) -> Any:
+        if entries[0].outcome:
+            ending.set()
+            assert goes_on.wait(DEADLINE_S)
+        return append(queryset, entries, **kwargs)
+
+    async def begun(count: int) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while len(provider.asked) < count:
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(StreamQuerySet, "append", slow)
+    provider = ScriptedProvider([ends, "first"], [asyncio.Event()])
+    await sync_to_async(new_stream)()
+    async with engine_with(provider) as engine:
+        await begun(1)
+        for _ in range(2):
+            await sync_to_async(new_stream)()
+        ends.set()
+        assert await asyncio.to_thread(ending.wait, DEADLINE_S)
+        sweep = asyncio.create_task(engine.step())  # For one place; what it asks waits behind the commit of the end.
+        await asyncio.sleep(0)
+        goes_on.set()
+        await sweep
+        await begun(3)
 
 
 async def test_a_failed_attempt_is_retried_and_its_words_are_discarded(reply: Message) -> None:

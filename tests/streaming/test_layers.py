@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from channels.layers import BaseChannelLayer
+from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from streaming.layers import group_send_all
@@ -39,3 +41,25 @@ async def test_a_server_that_is_away_is_said(layer: BaseChannelLayer) -> None:
     away = RedisChannelLayer(hosts=["redis://127.0.0.1:1/0"])
     with pytest.raises(RedisConnectionError):
         await group_send_all(away, [("one", {"n": 1})])
+
+
+@pytest.mark.scaled
+async def test_who_hears_nothing_is_not_woken(layer: BaseChannelLayer, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+    ask = PubSub.parse_response
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return ask(*args, **kwargs)
+
+    monkeypatch.setattr(PubSub, "parse_response", counting)
+    channel = await layer.new_channel()
+    await layer.send(channel, {"n": 1})
+    async with asyncio.timeout(DEADLINE_S):
+        assert await layer.receive(channel) == {"n": 1}
+    asked = 0
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await layer.receive(channel)
+    assert asked <= 1

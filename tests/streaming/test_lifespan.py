@@ -12,9 +12,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 async def test_what_was_loaded_at_the_start_is_never_walked_by_the_garbage_collector() -> None:
+    thresholds = gc.get_threshold()
     await lifespan.start()
     try:
         assert gc.get_freeze_count() > 20 * len(gc.get_objects())
+        assert gc.get_threshold()[2] > thresholds[2]
     finally:
         gc.unfreeze()
+        gc.set_threshold(*thresholds)
         await lifespan.stop()

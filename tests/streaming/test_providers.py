@@ -9,17 +9,24 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pytest_django import Settings
 
 from streaming import openai_provider
@@ -373,6 +380,52 @@ async def test_a_connection_that_has_more_to_give_never_rests(server: ModelServe
         said += item.text if isinstance(item, Delta) else ""
         await asyncio.sleep(0.001)  # As a log that is full: meanwhile the transport reads on until it has enough.
     assert said == expected_text({"size": 2_000_000})
+
+
+def certified(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """What a server on 127.0.0.1 needs for TLS, and the file by which clients trust it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate, secret = folder / "certificate.pem", folder / "key.pem"
+    certificate.write_bytes(made.public_bytes(Encoding.PEM))
+    secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, secret)
+    return context, certificate
+
+
+async def test_an_encrypted_connection_never_rests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvloop drops what has come and is not decrypted when the other end closes it."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    event = b'data: {"choices":[{"delta":{"content":"%b"},"finish_reason":%b}]}\n\n'
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for data in (head, event % (b"one ", b"null"), event % (b"two", b'"stop"')):
+            writer.write(data)
+            await heard.acquire()
+        writer.close()
+
+    context, certificate = certified(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    heard = asyncio.Semaphore(1)
+    rests: list[asyncio.ReadTransport] = []
+    async with await asyncio.start_server(speak, "127.0.0.1", 0, ssl=context) as listening:
+        provider = OpenAIProvider(f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1", KEY)
+        said = []
+        async for item in provider.stream(ask(), rests.append):
+            said.append(item)
+            heard.release()
+        await provider.close()
+    assert said == [Delta(TEXT, "one "), Delta(TEXT, "two"), Finish("stop", None)]
+    assert rests == []
 
 
 async def test_a_connection_that_rests_is_closed_as_soon(server: ModelServer, provider: OpenAIProvider) -> None:
