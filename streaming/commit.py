@@ -86,37 +86,24 @@ def _prepare(cursor: CursorWrapper) -> str:
     return "EXECUTE add_rows (%s, %s, %s)"
 
 
-END_POSTGRESQL = """
-UPDATE streaming_stream SET status = said.value->>1, finish_reason = said.value->>2, usage = (said.value->>3)::jsonb,
-    error = (said.value->>4)::jsonb, seq = (said.value->>5)::int, text = said.value->>6, reasoning = said.value->>7,
-    finished_at = statement_timestamp(), lease = NULL, lease_until = NULL
-FROM jsonb_array_elements(%s) AS said WHERE streaming_stream.id = (said.value->>0)::uuid
+END = """
+UPDATE streaming_stream SET status = %s, finish_reason = %s, usage = %s, error = %s, seq = %s, text = %s,
+    reasoning = %s, finished_at = {now}, lease = NULL, lease_until = NULL
+WHERE id = %s
 """
-END_SQLITE = """
-UPDATE streaming_stream SET status = json_extract(said.value, '$[1]'), finish_reason = json_extract(said.value, '$[2]'),
-    usage = json_extract(said.value, '$[3]'), error = json_extract(said.value, '$[4]'),
-    seq = json_extract(said.value, '$[5]'), text = json_extract(said.value, '$[6]'),
-    reasoning = json_extract(said.value, '$[7]'), finished_at = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'),
-    lease = NULL, lease_until = NULL
-FROM json_each(%s) AS said WHERE streaming_stream.id = json_extract(said.value, '$[0]')
-"""
+NOW = {"postgresql": "statement_timestamp()", "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"}
 
 
-def end_streams(ends: Iterable[tuple[uuid.UUID, dict[str, Any], Said]]) -> None:
-    """Give streams their final state: what their `end` rows say, and what their logs add up to. In the transaction that
-    added these rows, as one message too."""
-    said = [
-        (
-            stream.hex,
-            end["status"],
-            end["finish_reason"] or "",
-            None if end["usage"] is None else json.dumps(end["usage"]),
-            None if end["error"] is None else json.dumps(end["error"]),
-            *(whole.seq, whole.text, whole.reasoning),
-        )
-        for stream, end, whole in ends
-    ]
+def end_stream(stream: uuid.UUID, end: dict[str, Any], whole: Said) -> None:
+    """Give a stream its final state: what its `end` row says, and what its log adds up to. In the transaction that
+    added that row. To have the ORM say the same takes ten times as long."""
     database = connections[DEFAULT_DB_ALIAS]
+    state = (
+        end["status"],
+        end["finish_reason"] or "",
+        None if end["usage"] is None else json.dumps(end["usage"]),
+        None if end["error"] is None else json.dumps(end["error"]),
+    )
     with database.cursor() as cursor:
-        sql = END_POSTGRESQL if database.vendor == "postgresql" else END_SQLITE
-        cursor.execute(sql, [orjson.dumps(said).decode()])
+        said = (whole.seq, whole.text, whole.reasoning)
+        cursor.execute(END.format(now=NOW[database.vendor]), [*state, *said, stream.hex])

@@ -158,7 +158,8 @@ class StreamQuerySet(models.QuerySet["Stream"]):
         for at in range(0, len(streams), ENDS_AT_ONCE):
             part = streams[at : at + ENDS_AT_ONCE]
             logs = Chunk.objects.logs(part)
-            commit.end_streams((stream, ended[stream].data(), fold(logs[stream])) for stream in part)
+            for stream in part:
+                commit.end_stream(stream, ended[stream].data(), fold(logs[stream]))
 
 
 class Stream(models.Model):
