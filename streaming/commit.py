@@ -1,6 +1,6 @@
-"""The one statement of the group commit: it adds rows to the log, and only to streams whose leases are still held.
+"""The statements of the group commit. One adds rows to the log, and only to streams whose leases are still held:
 
-One text and one document of JSON, however large the batch, where there were a query for the leases, parameters for
+one text and one document of JSON, however large the batch, where there were a query for the leases, parameters for
 each row, and a transaction around them. `StreamQuerySet.append` of one row to each stream, before and after, on two
 cores; µs of CPU in this process (for SQLite that is the time it takes), in PostgreSQL's, and ms that it takes there:
 
@@ -9,8 +9,8 @@ cores; µs of CPU in this process (for SQLite that is the time it takes), in Pos
     10       250 →  165       507 → 148           445 →   250      0.9 → 0.4
     100     1870 → 1190      2400 → 340          1710 → 1400       4.1 → 1.7
 
-What is left of SQLite's is its own: a page of the index for each stream. Everything that is not in the path of every
-delta stays with the ORM.
+What is left of SQLite's is its own: a page of the index for each stream. The other ends a stream. Everything that is
+not in the path of every delta or of every answer's end stays with the ORM.
 """
 
 from __future__ import annotations

@@ -93,8 +93,10 @@ def survey(leases: list[uuid.UUID], *, renew: bool, room: int, worker: str) -> S
     waiting = Stream.objects.claimable().exclude(lease__in=list(held)).order_by("created_at", "pk").values_list("pk")
     stops = [pk for (pk,) in waiting.filter(stop_requested_at__isnull=False)[:STOPS_AT_ONCE]]
     others = [pk for (pk,) in waiting.filter(stop_requested_at=None)[:room]] if room > 0 else []
-    more = len(stops) == STOPS_AT_ONCE or 0 < room == len(others)
-    return Survey(held, [taken for pk in stops + others if (taken := claim(pk, worker))], more)
+    claims = [taken for pk in stops + others if (taken := claim(pk, worker))]
+    # Only if there were any: one that somebody else has locked would be looked for again and again.
+    more = bool(claims) and (len(stops) == STOPS_AT_ONCE or 0 < room == len(others))
+    return Survey(held, claims, more)
 
 
 def claim(pk: uuid.UUID, worker: str) -> Claim | None:
