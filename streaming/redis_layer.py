@@ -41,8 +41,7 @@ class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
 
 
 class _Subscription(PubSub):
-    """channels_redis asks ten times a second whether there is a message, and so sets a timer for each that comes: an
-    eighth of what a message costs."""
+    """channels_redis asks ten times a second whether there is a message, and so sets a timer for each that comes."""
 
     async def get_message(self, ignore_subscribe_messages: bool = False, timeout: float | None = None) -> Any:  # noqa: ASYNC109
         """The next message, however long it takes to come."""
