@@ -74,6 +74,11 @@ def no_rest(source: asyncio.ReadTransport) -> None:
     """As where there is time to spare."""
 
 
+def pause(source: asyncio.ReadTransport) -> None:
+    """As under load, until a turn that never comes."""
+    source.pause_reading()
+
+
 def rest(source: asyncio.ReadTransport) -> None:
     """As under load, after each read."""
 
@@ -323,9 +328,12 @@ async def test_cancelling_closes_the_request_at_once(
     await asyncio.wait_for(asked.gone.wait(), 1)
 
 
-async def test_closing_the_stream_closes_the_request_at_once(server: ModelServer, provider: OpenAIProvider) -> None:
+@pytest.mark.parametrize("rest", [no_rest, pause])
+async def test_closing_the_stream_closes_the_request_at_once(
+    server: ModelServer, provider: OpenAIProvider, rest: Rest
+) -> None:
     server.script(Script(text="one two", silence_after=1))
-    stream = provider.stream(ask(), no_rest)
+    stream = provider.stream(ask(), rest)
     assert await anext(stream) == Delta(TEXT, "one")
     await stream.aclose()
     await asyncio.wait_for(server.requests[0].gone.wait(), 1)
@@ -426,14 +434,6 @@ async def test_an_encrypted_connection_never_rests(tmp_path: Path, monkeypatch: 
         await provider.close()
     assert said == [Delta(TEXT, "one "), Delta(TEXT, "two"), Finish("stop", None)]
     assert rests == []
-
-
-async def test_a_connection_that_rests_is_closed_as_soon(server: ModelServer, provider: OpenAIProvider) -> None:
-    server.script(Script(text="one two", silence_after=1))
-    stream = provider.stream(ask(), lambda source: source.pause_reading())
-    assert await anext(stream) == Delta(TEXT, "one")
-    await stream.aclose()
-    await asyncio.wait_for(server.requests[0].gone.wait(), 1)
 
 
 async def test_a_connection_that_broke_while_it_rested_is_seen_to_be(
