@@ -10,14 +10,12 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 import uuid_utils.compat
 from django.db import models, transaction
 from django.db.models import Case, F, Max, OuterRef, Q, Subquery, When
-from django.db.models.functions import Cast, Now
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from streaming import commit
@@ -40,7 +38,6 @@ class Status(models.TextChoices):
 
 
 PAGE_ROWS = 1000
-ENDS_AT_ONCE = 50  # Their whole logs are in memory.
 SILENT_S = 30
 LIVE = (Status.PENDING, Status.STREAMING)
 
@@ -140,26 +137,17 @@ class StreamQuerySet(models.QuerySet["Stream"]):
                 self._note(held)
         return lost
 
-    def _note(self, entries: Iterable[Entry]) -> None:
+    def _note(self, entries: Sequence[Entry]) -> None:
         """Keep the streams' own columns in step with the rows just added, where they tell more than words."""
-        ended = {}
+        if begun := [entry.stream for entry in entries if entry.first_words]:
+            self.filter(pk__in=begun).update(first_text_at=Now())
         for entry in entries:
-            changes: dict[str, Any] = {}
-            if entry.first_words:
-                changes["first_text_at"] = Now()
             for row in entry.rows:
                 if row.kind == RETRY and row.data:
-                    changes["attempt"] = row.data["attempt"]
-            if changes:
-                self.filter(pk=entry.stream).update(**changes)
-            if entry.outcome is not None:
-                ended[entry.stream] = entry.outcome
-        streams = list(ended)
-        for at in range(0, len(streams), ENDS_AT_ONCE):
-            part = streams[at : at + ENDS_AT_ONCE]
-            logs = Chunk.objects.logs(part)
-            for stream in part:
-                commit.end_stream(stream, ended[stream].data(), fold(logs[stream]))
+                    self.filter(pk=entry.stream).update(attempt=row.data["attempt"])
+        commit.end_streams(
+            (entry.stream, entry.rows[-1].seq, entry.outcome.data()) for entry in entries if entry.outcome is not None
+        )
 
 
 class Stream(models.Model):
@@ -228,18 +216,6 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         """The rows of a stream's log behind position `after`, in order."""
         found = self.filter(stream=stream, seq__gt=after).order_by("seq")
         return [Row(*values).behind(after) for values in found.values_list("seq", "kind", "text", "data")]
-
-    def logs(self, streams: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[Row]]:
-        """The whole logs of several streams."""
-        # A text, because there is a row for each delta, and to make a UUID takes longer than to read one.
-        found = (
-            self.filter(stream__in=streams)
-            .order_by("stream_id", "seq")  # Not "stream": that is to say by when it was made, and joins.
-            .values_list(Cast("stream_id", models.TextField()), "seq", "kind", "text", "data")
-        )
-        return {
-            uuid.UUID(stream): [Row(*row) for _, *row in rows] for stream, rows in groupby(found, key=itemgetter(0))
-        }
 
     def page(self, stream: uuid.UUID | str, after: int, limit_bytes: int) -> tuple[list[Row], bool]:
         """Rows behind `after`, about `limit_bytes` of them but at least one, and whether there may be more."""

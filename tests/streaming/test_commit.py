@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 from django.db import DataError, IntegrityError, connection, connections, transaction
+from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streaming.frames import RETRY, TEXT, Row
-from streaming.models import Chunk, Entry, Stream, new_id
+from streaming.frames import RESTART, RETRY, SPOKEN, TEXT, Row, fold
+from streaming.models import Chunk, Entry, Outcome, Status, Stream, new_id
 from tests.columns import SCALED, url_of
 from tests.conftest import DEADLINE_S, add, new_stream
 
@@ -110,6 +111,37 @@ def test_what_a_row_that_is_not_words_tells_is_kept_as_it_is() -> None:
     assert stream.lease is not None
     Stream.objects.append([Entry(stream.pk, stream.lease, (Row(1, RETRY, "", data), Row(2, TEXT, "a", None)))])
     assert [row.data for row in Chunk.objects.rows(stream.pk)] == [data, None]
+
+
+SAID = st.tuples(st.sampled_from(["text", "reasoning", RETRY, RESTART]), st.sampled_from([*ODD, "b", "a"]))
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@given(answers=st.lists(st.lists(SAID, max_size=30), min_size=1, max_size=3))
+def test_the_database_adds_up_what_a_reader_would(answers: list[list[tuple[str, str]]]) -> None:
+    """All of them at once, their rows stored in an order that is not that of their positions."""
+    logs = {}
+    for said in answers:
+        rows = [
+            Row(seq, kind, text, None) if kind in SPOKEN else Row(seq, kind, "", {"attempt": 2})
+            for seq, (kind, text) in enumerate(said, 1)
+        ]
+        stream = claimed()
+        Chunk.objects.bulk_create(
+            Chunk(stream=stream, seq=r.seq, kind=r.kind, text=r.text, data=r.data) for r in reversed(rows)
+        )
+        logs[stream] = rows
+    outcome = Outcome(Status.ERROR, "length", {"total": 2**40, "of": [None, "ü\\"]}, {"code": "c", "detail": "'d"})
+    ends = {stream: Row(len(rows) + 1, "end", "", outcome.data()) for stream, rows in logs.items()}
+    entries = [Entry(stream.pk, stream.lease, (end,), outcome=outcome) for stream, end in ends.items() if stream.lease]
+    assert Stream.objects.append(entries) == set()
+    for stream, rows in logs.items():
+        stream.refresh_from_db()
+        assert stream.said() == fold([*rows, ends[stream]])
+        assert (stream.status, stream.finish_reason) == (outcome.status, outcome.finish_reason)
+        assert (stream.usage, stream.error, stream.lease) == (outcome.usage, outcome.error, None)
+        assert stream.finished_at is not None
+        assert abs((timezone.now() - stream.finished_at).total_seconds()) < DEADLINE_S
 
 
 @pytest.mark.parametrize("count", [1, 300])
