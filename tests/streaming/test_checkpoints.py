@@ -1,0 +1,104 @@
+"""SQLite's write-ahead log is copied beside those who write, and begins anew even if they never cease to."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+from django.db import connection, connections, transaction
+
+from streaming import checkpoints
+from tests.conftest import DEADLINE_S, new_stream
+
+pytestmark = [pytest.mark.embedded, pytest.mark.django_db(transaction=True)]
+WRITES = 20
+
+
+def write(count: int = 1) -> None:
+    for _ in range(count):
+        new_stream()
+
+
+def log_pages() -> int:
+    """How long the write-ahead log is."""
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        return int(cursor.fetchone()[1])
+
+
+@pytest.fixture
+def beside() -> Iterator[ThreadPoolExecutor]:
+    """A thread with a connection of its own."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+        pool.submit(connections.close_all).result()
+
+
+@pytest.fixture
+def asked(beside: ThreadPoolExecutor) -> dict[str, threading.Event]:
+    """Which checkpoints the thread has begun to make."""
+    found = {"PASSIVE": threading.Event(), "FULL": threading.Event()}
+
+    def note(sql: str) -> None:
+        for mode, event in found.items():
+            if mode in sql:
+                event.set()
+
+    def listen() -> None:
+        connection.ensure_connection()
+        connection.connection.set_trace_callback(note)
+
+    beside.submit(listen).result(DEADLINE_S)
+    return found
+
+
+def wait_for(event: threading.Event, unless: Future[None]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not event.wait(0.01) and not unless.done():
+        assert time.monotonic() < deadline
+
+
+def test_the_log_begins_anew_though_somebody_writes_while_it_is_copied(
+    beside: ThreadPoolExecutor, asked: dict[str, threading.Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "LOG_PAGES", 10)
+    monkeypatch.setattr(checkpoints, "WAIT_MS", DEADLINE_S * 1000)
+    write(WRITES)
+    with transaction.atomic():
+        write()
+        made = beside.submit(checkpoints.checkpoint)
+        wait_for(asked["FULL"], unless=made)
+    made.result(DEADLINE_S)
+    write()
+    assert log_pages() < 10
+
+
+def test_a_short_log_makes_nobody_wait(beside: ThreadPoolExecutor, asked: dict[str, threading.Event]) -> None:
+    with transaction.atomic():
+        write(WRITES)
+        beside.submit(checkpoints.checkpoint).result(DEADLINE_S)
+    assert asked["PASSIVE"].is_set() and not asked["FULL"].is_set()
+
+
+def test_who_reads_for_long_keeps_no_writer_waiting(
+    beside: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "LOG_PAGES", 10)
+
+    def begin_to_read() -> None:
+        connection.ensure_connection()
+        connection.connection.execute("BEGIN DEFERRED")
+        connection.connection.execute("SELECT count(*) FROM streaming_stream").fetchall()
+
+    write(WRITES)
+    beside.submit(begin_to_read).result(DEADLINE_S)
+    write(WRITES)
+    with ThreadPoolExecutor(1) as third:
+        third.submit(checkpoints.checkpoint).result(DEADLINE_S)
+        write()
+        third.submit(connections.close_all).result()
+    assert log_pages() > WRITES
+    beside.submit(lambda: connection.connection.rollback()).result(DEADLINE_S)
