@@ -32,9 +32,8 @@ from django.urls import reverse  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from conversations.models import Conversation, Message, Role, User, topic_of  # noqa: E402
-from streaming import commit  # noqa: E402
 from streaming.frames import END, TEXT, Row  # noqa: E402
-from streaming.models import Outcome, Status, Stream, new_id  # noqa: E402
+from streaming.models import Entry, Outcome, Status, Stream, new_id  # noqa: E402
 
 ANSWER_ROWS = 200
 TURNS = 5
@@ -75,7 +74,7 @@ def talk(owner: User, log: tuple[Row, ...]) -> None:
         )
         for _ in range(TURNS)
     )
-    commit.add_rows((stream.pk, lease, row) for stream in streams for row in log)
+    Stream.objects.append([Entry(stream.pk, lease, tuple(log)) for stream in streams])
     Stream.objects.filter(lease=lease).update(lease=None)
     last: Message | None = None
     for stream in streams:

@@ -105,6 +105,8 @@ def _do(done: asyncio.Future[Any], function: Callable[[], Any]) -> None:
 def _drop_connections() -> None:
     for lost in connections.all(initialized_only=True):
         try:
+            if lost.connection is not None:
+                lost.connection.close()  # Else the pool, which looks no closer, gives it to whoever comes next.
             lost.close()
         except Exception:
             logger.warning("a lost connection could not be closed", exc_info=True)

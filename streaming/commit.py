@@ -9,30 +9,35 @@ cores; µs of CPU in this process (for SQLite that is the time it takes), in Pos
     10       250 →  165       507 → 148           445 →   250      0.9 → 0.4
     100     1870 → 1190      2400 → 340          1710 → 1400       4.1 → 1.7
 
-What is left of SQLite's is its own: a page of the index for each stream. The other ends streams, and has the database
-add up what they say: an end on its own took 0.9 ms (SQLite) and 2.3 (PostgreSQL, half of it here), and takes 0.23 and
-1.2 (a quarter of it here). Everything that is not in the path of every delta or of every answer's end stays with the
-ORM.
+What is left of SQLite's is its own: a page of the index for each stream. Another ends a stream, and has the database
+add up what was said: on its own 0.9 → 0.23 ms on SQLite, 2.3 → 0.83 on PostgreSQL. Everything that is not in the path
+of every delta, or of every answer's first words and end, stays with the ORM.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable
-from typing import Any
-from weakref import WeakKeyDictionary
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import orjson
-from django.db import DEFAULT_DB_ALIAS, DataError, connections
+from django.db import DEFAULT_DB_ALIAS, DataError, connections, transaction
 from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
-from streaming.frames import Row
+from streaming.frames import RETRY
+
+if TYPE_CHECKING:
+    from streaming.models import Entry
+
+Statement = tuple[str, list[Any]]
 
 # Who waited for a lock is given the row as it is by then, so a lease that was lost meanwhile joins nothing. Locks are
 # taken in the order of ids: two processes that lock the same rows do not wait for each other.
-POSTGRESQL = """
+ADD_POSTGRESQL = """
 WITH held AS MATERIALIZED (SELECT id, lease FROM streaming_stream WHERE id = ANY(%s) ORDER BY id FOR UPDATE)
 INSERT INTO streaming_chunk (stream_id, seq, kind, text, data, created_at)
 SELECT held.id, (said.value->>2)::int, said.value->>3, said.value->>4, (said.value->>5)::jsonb, %s
@@ -40,7 +45,7 @@ FROM jsonb_array_elements(%s) AS said
 JOIN held ON held.id = (said.value->>0)::uuid AND held.lease = (said.value->>1)::uuid
 """
 # A statement that writes has the one lock of all writers from its start. CROSS JOIN tells the order of the loops.
-SQLITE = """
+ADD_SQLITE = """
 INSERT INTO streaming_chunk (stream_id, seq, kind, text, data, created_at)
 SELECT held.id, json_extract(said.value, '$[2]'), json_extract(said.value, '$[3]'),
     json_extract(said.value, '$[4]'), json_extract(said.value, '$[5]'), %s
@@ -48,18 +53,16 @@ FROM json_each(%s) AS said CROSS JOIN streaming_stream AS held
 WHERE held.id = json_extract(said.value, '$[0]') AND held.lease = json_extract(said.value, '$[1]')
 """
 PASSING_OVER = "ON CONFLICT (stream_id, seq) DO NOTHING"
-
 # What the rows of a stream add up to: streaming.frames.fold, by the database. SQLite keeps to the order of a subquery.
 END_POSTGRESQL = """
-UPDATE streaming_stream SET status = ended.value->>0, finish_reason = ended.value->>1,
-    usage = (ended.value->>2)::jsonb, error = (ended.value->>3)::jsonb, seq = (ended.value->>4)::int,
+UPDATE streaming_stream SET status = %s, finish_reason = %s, usage = %s, error = %s, seq = %s,
     (text, reasoning) = (
         SELECT coalesce(string_agg(text, '' ORDER BY seq) FILTER (WHERE kind = 'text'), ''),
             coalesce(string_agg(text, '' ORDER BY seq) FILTER (WHERE kind = 'reasoning'), '')
         FROM streaming_chunk WHERE stream_id = streaming_stream.id AND seq > coalesce(
             (SELECT max(seq) FROM streaming_chunk WHERE stream_id = streaming_stream.id AND kind = 'restart'), 0)),
     finished_at = statement_timestamp(), lease = NULL, lease_until = NULL
-FROM jsonb_array_elements(%s) AS ended WHERE id = (ended.value->>5)::uuid
+WHERE id = %s AND lease = %s
 """
 END_SQLITE = """
 UPDATE streaming_stream SET status = %s, finish_reason = %s, usage = %s, error = %s, seq = %s,
@@ -70,68 +73,104 @@ UPDATE streaming_stream SET status = %s, finish_reason = %s, usage = %s, error =
             (SELECT max(seq) FROM streaming_chunk WHERE stream_id = streaming_stream.id AND kind = 'restart'), 0)
             ORDER BY seq)),
     finished_at = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'), lease = NULL, lease_until = NULL
-WHERE id = %s
+WHERE id = %s AND lease = %s
 """
+NOW = {"postgresql": "statement_timestamp()", "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"}
+BEGUN = "UPDATE streaming_stream SET first_text_at = {now} WHERE lease = %s"
+ATTEMPT = "UPDATE streaming_stream SET attempt = %s WHERE lease = %s"
+# To plan these takes PostgreSQL as long as to carry them out, so each of its connections is told them once.
+PREPARED = {
+    "add_rows": (ADD_POSTGRESQL, ("uuid[]", "timestamptz", "jsonb")),
+    "end_stream": (END_POSTGRESQL, ("text", "text", "jsonb", "jsonb", "int", "uuid", "uuid")),
+}
 
-# The names of the statements that each connection was told.
-_prepared: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+_told: WeakSet[Any] = WeakSet()
 
 
-def add_rows(rows: Iterable[tuple[uuid.UUID, uuid.UUID, Row]], *, again: bool = False) -> int:
-    """Add rows under (stream, lease), and tell how many that were: fewer if a lease is not, or no longer, that.
+def append(entries: Sequence[Entry], *, again: bool = False) -> tuple[int, dict[uuid.UUID, bool]]:
+    """Add the entries' rows under their leases, and note what they tell of their streams, in one transaction: who sees
+    an `end` row sees the final status and text, and no successor comes between a lease and its rows.
 
-    Outside of a transaction it is one of its own. PostgreSQL is sent it as one message ("simple query"), begins when
-    it has all of it and ends by itself: a process that is paused meanwhile keeps nobody from its streams. (Not so in a
-    pipeline, within which a paused process is not taken to be idle in its transaction, and nothing would end that.)
+    Tells how many rows were added, fewer than there are if a lease is not, or no longer, that; and for each stream of
+    which there was something to note, whether it was.
 
     `again`: rows that are there already are passed over, and not counted.
     """
+    database = connections[DEFAULT_DB_ALIAS]  # Each look at what `connection` is takes as long as a row.
+    with database.cursor() as cursor:
+        if database.vendor == "postgresql":
+            _prepare(cursor)
+            add, end = (ADD_POSTGRESQL if again else _call("add_rows")), _call("end_stream")
+        else:
+            add, end = ADD_SQLITE, END_SQLITE
+        added = (add + PASSING_OVER * again, _rows(cursor, entries))
+        notes = [(entry.stream, each) for entry in entries for each in _notes(entry, end, NOW[database.vendor])]
+        run = _as_one if database.vendor == "postgresql" else _in_turn
+        count, *noted = run(cursor, [added, *(statement for _, statement in notes)])
+    return count, {stream: bool(done) for (stream, _), done in zip(notes, noted, strict=True)}
+
+
+def _rows(cursor: CursorWrapper, entries: Sequence[Entry]) -> list[Any]:
+    """The values of the statement that adds rows."""
     said = [
-        (stream.hex, lease.hex, row.seq, row.kind, row.text, None if row.data is None else json.dumps(row.data))
-        for stream, lease, row in rows
+        (
+            entry.stream.hex,
+            entry.lease.hex,
+            row.seq,
+            row.kind,
+            row.text,
+            None if row.data is None else json.dumps(row.data),
+        )
+        for entry in entries
+        for row in entry.rows
     ]
     if any("\0" in row[4] for row in said):
         raise DataError("a text has a NUL character")  # PostgreSQL says so too; SQLite would cut the text off there.
-    database = connections[DEFAULT_DB_ALIAS]  # Each look at what `connection` is takes as long as a row.
-    sql, values = SQLITE, [database.ops.adapt_datetimefield_value(timezone.now()), orjson.dumps(said).decode()]
-    with database.cursor() as cursor:
-        if database.vendor == "postgresql":
-            sql = POSTGRESQL if again else _prepare(cursor, "add_rows", POSTGRESQL, "uuid[]", "timestamptz", "jsonb")
-            values = ["{" + ",".join({row[0] for row in said}) + "}", *values]
-        if again:
-            sql += PASSING_OVER
-        cursor.execute(sql, values)
-        return int(cursor.rowcount)
+    values = [cursor.db.ops.adapt_datetimefield_value(timezone.now()), orjson.dumps(said).decode()]
+    locked = ["{" + ",".join({row[0] for row in said}) + "}"]
+    return locked + values if cursor.db.vendor == "postgresql" else values
 
 
-def end_streams(ended: Iterable[tuple[uuid.UUID, int, dict[str, Any]]]) -> None:
-    """Give each (stream, last seq, what its `end` row says) its final state; in the transaction that added the row."""
-    states = [
-        (
-            end["status"],
-            end["finish_reason"] or "",
-            None if end["usage"] is None else json.dumps(end["usage"]),
-            None if end["error"] is None else json.dumps(end["error"]),
-            seq,
-            stream.hex,
-        )
-        for stream, seq, end in ended
-    ]
-    if not states:
-        return
-    database = connections[DEFAULT_DB_ALIAS]
-    with database.cursor() as cursor:
-        if database.vendor == "postgresql":
-            cursor.execute(_prepare(cursor, "end_streams", END_POSTGRESQL, "jsonb"), [json.dumps(states)])
-        else:
-            cursor.executemany(END_SQLITE, states)
+def _notes(entry: Entry, end: str, now: str) -> Iterator[Statement]:
+    """What keeps the stream's own columns in step with its rows, where those tell more than words."""
+    stream, lease = entry.stream.hex, entry.lease.hex
+    if entry.first_words:
+        yield BEGUN.format(now=now), [lease]
+    for row in entry.rows:
+        if row.kind == RETRY and row.data:
+            yield ATTEMPT, [row.data["attempt"], lease]
+    if entry.outcome is not None:
+        said = entry.outcome
+        usage, error = (None if data is None else json.dumps(data) for data in (said.usage, said.error))
+        yield end, [said.status, said.finish_reason or "", usage, error, entry.rows[-1].seq, stream, lease]
 
 
-def _prepare(cursor: CursorWrapper, name: str, sql: str, *types: str) -> str:
-    """The statement by its name in this connection: to plan it takes PostgreSQL as long as to carry it out."""
-    prepared = _prepared.setdefault(cursor.db.connection, set())
-    if name not in prepared:
-        places = tuple(f"${number}" for number in range(1, len(types) + 1))
-        cursor.execute(f"PREPARE {name} ({', '.join(types)}) AS {sql % places}")
-        prepared.add(name)
-    return f"EXECUTE {name} ({', '.join(['%s'] * len(types))})"
+def _in_turn(cursor: CursorWrapper, statements: Sequence[Statement]) -> list[int]:
+    """How many rows each statement was about."""
+    with transaction.atomic() if len(statements) > 1 else nullcontext():
+        return [cursor.execute(*statement).rowcount for statement in statements]
+
+
+def _as_one(cursor: CursorWrapper, statements: Sequence[Statement]) -> list[int]:
+    """The same as one message ("simple query"), which PostgreSQL begins when it has all of it and ends by itself: a
+    process that is paused meanwhile keeps nobody from its streams. (Not so in a pipeline, within which a paused process
+    is not taken to be idle in its transaction, and nothing would end that.)"""
+    cursor.execute(";".join(sql for sql, _ in statements), [value for _, values in statements for value in values])
+    counts = [cursor.rowcount]
+    while cursor.nextset():
+        counts.append(cursor.rowcount)
+    return counts
+
+
+def _prepare(cursor: CursorWrapper) -> None:
+    connection = cursor.db.connection
+    if connection not in _told:
+        for name, (sql, types) in PREPARED.items():
+            places = tuple(f"${number}" for number in range(1, len(types) + 1))
+            cursor.execute(f"PREPARE {name} ({', '.join(types)}) AS {sql % places}")
+        _told.add(connection)
+
+
+def _call(name: str) -> str:
+    """A statement that was prepared, with places for its values."""
+    return f"EXECUTE {name} ({', '.join('%s' for _ in PREPARED[name][1])})"

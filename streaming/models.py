@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -117,37 +116,19 @@ class StreamQuerySet(models.QuerySet["Stream"]):
         return self.live().filter(stop_requested_at=None).update(stop_requested_at=Now(), lease=lease)
 
     def append(self, entries: Sequence[Entry], *, again: bool = False) -> set[uuid.UUID]:
-        """Add the entries' rows in one transaction; return the streams whose lease was lost and got nothing.
+        """Add the entries' rows, and keep the streams' own columns in step with what they tell, all in one transaction;
+        return the streams whose lease was lost and got nothing.
 
         `again`: the outcome of an earlier try is unknown (the connection broke in its commit), so rows that are there
         already, which only this lease can have written, are passed over.
         """
-        rows = [(entry.stream, entry.lease, row) for entry in entries for row in entry.rows]
-        words_only = all(row.kind != RETRY for _, _, row in rows)
-        words_only &= not any(entry.first_words or entry.outcome for entry in entries)
-        held, lost = entries, set()
-        # One transaction: a reader that sees the `end` row must also see the final status and text, and a successor
-        # cannot claim between the proof of the lease and the rows. Words alone are one statement, itself a transaction.
-        with nullcontext() if words_only else transaction.atomic():
-            if commit.add_rows(rows, again=again) < len(rows):
-                leases = dict(self.filter(pk__in=[entry.stream for entry in entries]).values_list("pk", "lease"))
-                held = [entry for entry in entries if leases.get(entry.stream) == entry.lease]
-                lost = {entry.stream for entry in entries} - {entry.stream for entry in held}
-            if not words_only:
-                self._note(held)
-        return lost
-
-    def _note(self, entries: Sequence[Entry]) -> None:
-        """Keep the streams' own columns in step with the rows just added, where they tell more than words."""
-        if begun := [entry.stream for entry in entries if entry.first_words]:
-            self.filter(pk__in=begun).update(first_text_at=Now())
-        for entry in entries:
-            for row in entry.rows:
-                if row.kind == RETRY and row.data:
-                    self.filter(pk=entry.stream).update(attempt=row.data["attempt"])
-        commit.end_streams(
-            (entry.stream, entry.rows[-1].seq, entry.outcome.data()) for entry in entries if entry.outcome is not None
-        )
+        added, noted = commit.append(entries, again=again)
+        if added == sum(len(entry.rows) for entry in entries):
+            return set()
+        leases = dict(self.filter(pk__in=[entry.stream for entry in entries]).values_list("pk", "lease"))
+        return {
+            entry.stream for entry in entries if not noted.get(entry.stream, leases.get(entry.stream) == entry.lease)
+        }
 
 
 class Stream(models.Model):

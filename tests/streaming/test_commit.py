@@ -19,7 +19,7 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streaming.frames import RESTART, RETRY, SPOKEN, TEXT, Row, fold
+from streaming.frames import RESTART, RETRY, SPOKEN, TEXT, Row, Said, fold
 from streaming.models import Chunk, Entry, Outcome, Status, Stream, new_id
 from tests.columns import SCALED, url_of
 from tests.conftest import DEADLINE_S, add, new_stream
@@ -45,8 +45,9 @@ ODD = [
 COMMIT = """
 import sys, uuid, django
 django.setup()
-from streaming.models import Entry, Row, Stream
-Stream.objects.append([Entry(uuid.UUID(sys.argv[1]), uuid.UUID(sys.argv[2]), (Row(1, "text", "said", None),))])
+from streaming.models import Entry, Outcome, Row, Stream
+rows = Row(1, "text", "said", None), Row(2, "end", "", None)
+Stream.objects.append([Entry(*map(uuid.UUID, sys.argv[1:]), rows, outcome=Outcome("done"))])
 """
 
 
@@ -164,12 +165,26 @@ def test_of_one_batch_only_the_holders_of_their_leases_add() -> None:
 
 def test_the_notes_of_who_lost_its_lease_are_not_taken() -> None:
     mine, lost = claimed(), claimed()
-    first = [Entry(entry.stream, entry.lease, entry.rows, True) for entry in (words(mine, "x"), words(lost, "x"))]
+    outcome = Outcome(Status.DONE)
+    rows = Row(1, RETRY, "", {"attempt": 2}), Row(2, TEXT, "x", None), Row(3, "end", "", outcome.data())
+    entries = [Entry(stream.pk, stream.lease, rows, True, outcome) for stream in (mine, lost) if stream.lease]
     Stream.objects.filter(pk=lost.pk).update(lease=uuid.uuid4())
-    assert Stream.objects.append(first) == {lost.pk}
+    assert Stream.objects.append(entries) == {lost.pk}
     mine.refresh_from_db()
     lost.refresh_from_db()
     assert mine.first_text_at is not None and lost.first_text_at is None
+    assert (mine.attempt, lost.attempt) == (2, 1)
+    assert (mine.status, lost.status) == (Status.DONE, Status.STREAMING)
+
+
+def test_what_a_refused_end_said_is_not_there_either() -> None:
+    """The statement that ends a stream is one of the transaction that adds its rows."""
+    stream = claimed()
+    assert stream.lease is not None
+    entry = Entry(stream.pk, stream.lease, words(stream, "x").rows, outcome=Outcome("unknown"))
+    with pytest.raises(IntegrityError):
+        Stream.objects.append([entry])
+    assert texts(stream) == []
 
 
 def test_rows_that_are_there_are_passed_over_only_when_they_may_be_ones_own() -> None:
@@ -231,8 +246,10 @@ def test_a_process_that_is_paused_in_its_commit_keeps_nobody_from_its_stream() -
         wait_until(somebody_waits)
         paused.send_signal(signal.SIGSTOP)
     try:
-        wait_until(lambda: texts(stream) == ["said"])
-        assert Stream.objects.filter(lease=stream.lease).update(lease=None) == 1
+        wait_until(lambda: texts(stream) == ["said", ""])
+        ended = Stream.objects.select_for_update(nowait=True)
+        with transaction.atomic():
+            assert ended.get(pk=stream.pk).said() == Said(2, "said", "")
     finally:
         paused.kill()
         paused.wait()

@@ -283,18 +283,19 @@ async def test_what_the_database_takes_is_waited_for_too(desk: Desk, settings: A
 
 
 @pytest.mark.scaled
-async def test_a_transaction_that_the_database_gave_up_is_made_again(desk: Desk, monkeypatch: Any) -> None:
-    note = StreamQuerySet._note
-    stalls = iter([True])
+async def test_a_server_that_may_only_be_read_from_is_asked_again_on_another_connection(
+    desk: Desk, monkeypatch: Any
+) -> None:
+    append = StreamQuerySet.append
+    standbys = iter([True])
 
-    def stalling(queryset: Any, *args: Any) -> Any:
-        if next(stalls, False):  # As a process that is paused in its transaction.
+    def demoted(queryset: Any, *args: Any, **options: Any) -> Any:
+        if next(standbys, False):
             with connection.cursor() as cursor:
-                cursor.execute("SET idle_in_transaction_session_timeout = '50ms'")
-            threading.Event().wait(0.5)
-        return note(queryset, *args)
+                cursor.execute("SET default_transaction_read_only = on")
+        return append(queryset, *args, **options)
 
-    monkeypatch.setattr(StreamQuerySet, "_note", stalling)
+    monkeypatch.setattr(StreamQuerySet, "append", demoted)
     log = await desk.log()
     log.say("text", "kept")
     await log.end(Outcome("done"))
