@@ -18,6 +18,7 @@ from django.db.models.functions import Now
 
 from streaming import journal, metrics
 from streaming.frames import END, SPOKEN, Row
+from streaming.messages import rows_message
 from streaming.models import Chunk, Entry, Outcome, Status, Stream
 
 
@@ -58,7 +59,7 @@ def start(stream: Stream) -> None:
     stream.save(update_fields=["fed", "status", "lease", "attempt"])
     mine = Stream.objects.filter(pk=stream.pk)
     mine.update(lease_until=Now() + timedelta(seconds=settings.FEED_LEASE_S), claimed_at=Now())
-    transaction.on_commit(partial(journal.publish, journal.rows_message(stream.topic, str(stream.pk), 0)))
+    transaction.on_commit(partial(journal.publish, rows_message(stream.topic, str(stream.pk), 0)))
 
 
 def add(pk: uuid.UUID, lease: uuid.UUID, addition: Addition) -> int:
@@ -78,7 +79,7 @@ def add(pk: uuid.UUID, lease: uuid.UUID, addition: Addition) -> int:
         first_words = stream.first_text_at is None and _has_words(rows)
         Stream.objects.append([Entry(pk, lease, rows, first_words, addition.outcome)])
         Stream.objects.renew([lease], settings.FEED_LEASE_S)
-        message = journal.rows_message(stream.topic, str(pk), addition.after, rows)
+        message = rows_message(stream.topic, str(pk), addition.after, rows)
         transaction.on_commit(partial(journal.publish, message))
         if addition.outcome is not None:
             transaction.on_commit(partial(metrics.ended, stream, addition.outcome, rows[-1].seq))

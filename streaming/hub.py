@@ -26,6 +26,8 @@ from streaming import metrics
 from streaming.background import DatabaseThread, start_apart
 from streaming.document import Document
 from streaming.frames import Piece, Row
+from streaming.layers import receive_all
+from streaming.messages import merged
 from streaming.models import Chunk, Stream, last_seq
 
 if TYPE_CHECKING:
@@ -234,15 +236,20 @@ class Hub:
 
     async def _open_channel(self) -> None:
         self._channel = await self._layer.new_channel("hub")  # type: ignore[call-arg]  # Its types lack the prefix.
-        self._tasks.append(start_apart("hub", self._receive, _at_once))
+        self._tasks.append(start_apart("hub", self._receive, _no_pause))
 
     async def _receive(self) -> None:
-        """Hear the next messages; some at once, as the pause after them costs as much as one."""
-        for _ in range(MESSAGES_AT_ONCE):
-            message = await self._layer.receive(self._channel)
-            feed = self._feeds.get(message["topic"])
-            if feed is not None and message["type"] == "stream.rows":
-                self._hear(feed, message)
+        """Hear all that has come."""
+        messages = merged(await receive_all(self._layer, self._channel))
+        for at in range(0, len(messages), MESSAGES_AT_ONCE):
+            for message in messages[at : at + MESSAGES_AT_ONCE]:
+                feed = self._feeds.get(message["topic"])
+                try:
+                    if feed is not None:
+                        self._hear(feed, message)
+                except Exception:
+                    logger.exception("a message about %s was not understood; a tick will look", message["stream"])
+            await asyncio.sleep(0)  # A crowd of them must not hold the loop.
 
     def _hear(self, feed: Feed, message: dict[str, Any]) -> None:
         tail = feed.announce(message["stream"], message["after"])
@@ -332,9 +339,8 @@ class Hub:
             await thread.close()
 
 
-async def _at_once() -> None:
-    """No pause: receiving waits by itself. But a queue that is never empty must not hold the loop."""
-    await asyncio.sleep(0)
+async def _no_pause() -> None:
+    """Receiving waits by itself."""
 
 
 async def _after_a_tick() -> None:

@@ -22,6 +22,7 @@ from streaming import metrics
 from streaming.background import CONNECTION_LOST, DatabaseThread, start_apart
 from streaming.frames import END, RESTART, ROW_CHARS, SPOKEN, Row
 from streaming.layers import group_send_all
+from streaming.messages import rows_message
 from streaming.models import Entry, Outcome, Stream
 from streaming.pace import Pace
 
@@ -145,20 +146,6 @@ class Log:
     def message(self, rows: tuple[Row, ...] = ()) -> dict[str, Any]:
         after = rows[0].seq - 1 if rows else self.seq
         return rows_message(self.topic, self._name, after, rows, self._progress.due())
-
-
-def rows_message(
-    topic: str, stream: str, after: int, rows: tuple[Row, ...] = (), progress: dict[str, int] | None = None
-) -> dict[str, Any]:
-    """What tells the hubs of rows behind `after`; without rows, that there is such a stream."""
-    return {
-        "type": "stream.rows",
-        "topic": topic,
-        "stream": stream,
-        "after": after,
-        "rows": rows,
-        "progress": progress,
-    }
 
 
 class Progress:

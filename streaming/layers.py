@@ -10,10 +10,12 @@ import asyncio
 import secrets
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from channels.exceptions import ChannelFull
 from channels.layers import BaseChannelLayer
+
+T = TypeVar("T")
 
 
 async def group_send_all(layer: BaseChannelLayer, messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
@@ -25,6 +27,19 @@ async def group_send_all(layer: BaseChannelLayer, messages: Sequence[tuple[str, 
     for result in await asyncio.gather(*sends, return_exceptions=True):
         if result is not None:
             raise result
+
+
+async def receive_all(layer: BaseChannelLayer, channel: str) -> list[dict[str, Any]]:
+    """The next message on a channel and, if the layer can tell, all that have come by then."""
+    if receive := getattr(layer, "receive_all", None):
+        messages: list[dict[str, Any]] = await receive(channel)
+        return messages
+    return [await layer.receive(channel)]
+
+
+def drained(queue: asyncio.Queue[T]) -> list[T]:
+    """What a queue holds."""
+    return [queue.get_nowait() for _ in range(queue.qsize())]
 
 
 async def probe(layer: BaseChannelLayer) -> None:
@@ -58,6 +73,9 @@ class LocalChannelLayer(BaseChannelLayer):
 
     async def receive(self, channel: str) -> dict[str, Any]:
         return await self._queue(channel).get()
+
+    async def receive_all(self, channel: str) -> list[dict[str, Any]]:
+        return [await self.receive(channel), *drained(self._queue(channel))]
 
     async def group_add(self, group: str, channel: str) -> None:
         self._groups[group].add(channel)

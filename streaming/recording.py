@@ -14,6 +14,7 @@ from django.conf import settings
 
 from streaming import journal
 from streaming.frames import END, RESTART, RETRY, ROW_CHARS, SPOKEN, Row
+from streaming.messages import rows_message
 from streaming.models import LIVE, Chunk, Entry, Outcome, Status, Stream
 
 VERSION = 1
@@ -161,5 +162,5 @@ def _add(stream: Stream, after: int, rows: tuple[Row, ...]) -> bool:
         first_words = stream.first_text_at is None
     if Stream.objects.append([Entry(stream.pk, stream.lease, rows, first_words, outcome)]):
         return False
-    journal.publish(journal.rows_message(stream.topic, str(stream.pk), after, rows))
+    journal.publish(rows_message(stream.topic, str(stream.pk), after, rows))
     return True

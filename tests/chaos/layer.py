@@ -17,6 +17,13 @@ class LossyLayer(RedisChannelLayer):
     async def receive(self, channel: str) -> dict[str, Any]:
         while True:
             message: dict[str, Any] = await self._get_layer().receive(channel)
-            self._count += 1
-            if not (self._drop and self._count % 3 == 0):
+            if not self._loses():
                 return message
+
+    async def receive_all(self, channel: str) -> list[dict[str, Any]]:
+        first, *more = await super().receive_all(channel)
+        return [first, *(message for message in more if not self._loses())]
+
+    def _loses(self) -> bool:
+        self._count += 1
+        return bool(self._drop) and self._count % 3 == 0

@@ -21,7 +21,7 @@ from streaming import hub as hub_module
 from streaming.background import DatabaseThread
 from streaming.frames import Piece, Row, fold
 from streaming.hub import Hub, Tail, get_hub
-from streaming.layers import LocalChannelLayer
+from streaming.layers import LocalChannelLayer, group_send_all
 from streaming.models import Chunk, Entry, Outcome, Stream, new_id
 from streaming.reader import Gone, Opened, Push, Reader, standings
 from tests.conftest import DEADLINE_S, add, new_stream
@@ -132,10 +132,13 @@ class Theatre:
             "progress": None,
         }
 
-    async def deliver(self, message: dict[str, Any]) -> None:
+    def message_at(self, seq: int, text: str) -> dict[str, Any]:
+        return self.message((Row(seq, "text", text, None),)) | {"after": seq - 1}
+
+    async def deliver(self, *messages: dict[str, Any]) -> None:
         layer = get_channel_layer()
         assert layer is not None
-        await layer.group_send(self.stream.topic, message)
+        await group_send_all(layer, [(self.stream.topic, message) for message in messages])
         for _ in range(3):
             await asyncio.sleep(0)
 
@@ -181,8 +184,7 @@ class Theatre:
                 await self.commit(said, fate)
             case ("deliver late", random):
                 random.shuffle(self.late)
-                for message in self.late:
-                    await self.deliver(message)
+                await self.deliver(*self.late)
                 self.late.clear()
             case ("attach", after):
                 await self.attach(after)
@@ -293,6 +295,43 @@ async def test_a_reader_that_waits_gets_what_the_hub_hears_before_the_loop_goes_
     theatre.hub._hear(feed, theatre.message((Row(2, "text", "b", None),)))
     assert (seat.text, seat.pushed[-1:]) == ("ab", [2])
     await seat.leave()
+
+
+async def test_messages_that_came_together_reach_a_reader_as_one(theatre: Theatre) -> None:
+    seat = await theatre.sit_down(0)
+    await theatre.commit([("text", "a")], "deliver")
+    await seat.shows("a")
+    seat.pushed.clear()
+    speed = {"chunks": 4, "chars": 4, "elapsed_ms": 1000, "chars_per_s": 4}
+    messages = [theatre.message_at(seq, letter) for seq, letter in enumerate("bcdefghij", 2)]
+    messages[4]["progress"] = speed
+    await theatre.deliver(*messages)
+    await seat.shows("abcdefghij")
+    assert len(seat.pushed) <= 2  # Redis may have told the first of them apart.
+    assert theatre.hub._feeds[theatre.stream.topic].tail(str(theatre.stream.pk)).progress == speed
+    await seat.leave()
+
+
+async def test_a_message_that_was_lost_among_others_is_made_up_for(theatre: Theatre) -> None:
+    seat = await theatre.sit_down(0)
+    for letter in "abcd":
+        await theatre.commit([("text", letter)], "drop")
+    await theatre.deliver(*(theatre.message_at(seq, "abcd"[seq - 1]) for seq in (1, 2, 4, 4, 2)))
+    await seat.shows("abcd")
+    await seat.leave()
+
+
+async def test_a_message_that_is_not_understood_keeps_nobody_from_the_others(
+    theatre: Theatre, caplog: pytest.LogCaptureFixture
+) -> None:
+    seat = await theatre.sit_down(0)
+    await theatre.commit([("text", "a")], "deliver")
+    await seat.shows("a")
+    newer = theatre.message_at(1, "a") | {"rows": [[1, "of a version to come"]], "stream": str(new_id())}
+    await theatre.deliver(newer, theatre.message_at(2, "b"))
+    await seat.shows("ab")
+    await seat.leave()
+    assert "was not understood" in caplog.text
 
 
 async def test_a_push_that_fails_keeps_nothing_from_anybody(theatre: Theatre, caplog: pytest.LogCaptureFixture) -> None:
