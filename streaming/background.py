@@ -92,7 +92,7 @@ def _do(done: asyncio.Future[Any], function: Callable[[], Any]) -> None:
     try:
         result = function()
     except CONNECTION_LOST as error:
-        _drop_connections()
+        _drop_connections(for_good=isinstance(error, InternalError))
         _tell(done, done.set_exception, error)
     except (StopIteration, asyncio.CancelledError) as error:
         _tell(done, done.set_exception, RuntimeError(f"a thread raised {error!r}"))  # To a task they mean other things.
@@ -102,11 +102,12 @@ def _do(done: asyncio.Future[Any], function: Callable[[], Any]) -> None:
         _tell(done, done.set_result, result)
 
 
-def _drop_connections() -> None:
+def _drop_connections(*, for_good: bool) -> None:
+    """Give the connections up; `for_good`: although they look as if they worked, so that no pool keeps them."""
     for lost in connections.all(initialized_only=True):
         try:
-            if lost.connection is not None:
-                lost.connection.close()  # Else the pool, which looks no closer, gives it to whoever comes next.
+            if for_good and lost.connection is not None:
+                lost.connection.close()
             lost.close()
         except Exception:
             logger.warning("a lost connection could not be closed", exc_info=True)

@@ -25,9 +25,9 @@ from django.db.models.functions import Now
 from streaming import metrics
 from streaming.background import DatabaseThread, start_apart
 from streaming.document import Document
-from streaming.frames import Piece, Row
+from streaming.frames import Piece
 from streaming.layers import receive_all
-from streaming.messages import merged
+from streaming.messages import Told, understood
 from streaming.models import Chunk, Stream, last_seq
 
 if TYPE_CHECKING:
@@ -240,28 +240,25 @@ class Hub:
 
     async def _receive(self) -> None:
         """Hear all that has come."""
-        messages = merged(await receive_all(self._layer, self._channel))
-        for at in range(0, len(messages), MESSAGES_AT_ONCE):
-            for message in messages[at : at + MESSAGES_AT_ONCE]:
-                feed = self._feeds.get(message["topic"])
-                try:
-                    if feed is not None:
-                        self._hear(feed, message)
-                except Exception:
-                    logger.exception("a message about %s was not understood; a tick will look", message["stream"])
+        heard = understood(await receive_all(self._layer, self._channel))
+        for at in range(0, len(heard), MESSAGES_AT_ONCE):
+            for told in heard[at : at + MESSAGES_AT_ONCE]:
+                feed = self._feeds.get(told.topic)
+                if feed is not None:
+                    self._hear(feed, told)
             await asyncio.sleep(0)  # A crowd of them must not hold the loop.
 
-    def _hear(self, feed: Feed, message: dict[str, Any]) -> None:
-        tail = feed.announce(message["stream"], message["after"])
+    def _hear(self, feed: Feed, told: Told) -> None:
+        tail = feed.announce(told.stream, told.after)
         tail.heard = True
-        if message["rows"]:
-            piece = Piece(tail.stream, message["after"], tuple(map(Row._make, message["rows"])))
+        if told.rows:
+            piece = Piece(tail.stream, told.after, tuple(told.rows))
             if tail.add(piece):
                 feed.hear(piece)
             else:
                 self._heal_soon(feed, tail)
-        if message["progress"]:
-            tail.progress = message["progress"]
+        if told.progress:
+            tail.progress = told.progress
             feed.wake()
 
     def _heal_soon(self, feed: Feed, tail: Tail) -> None:

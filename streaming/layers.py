@@ -44,7 +44,7 @@ def drained(queue: asyncio.Queue[T]) -> list[T]:
 
 async def probe(layer: BaseChannelLayer) -> None:
     """Fails as a broadcast would; nobody hears it."""
-    await layer.group_send("probe", {"type": "probe"})
+    await group_send_all(layer, [("probe", {"type": "probe"})])
 
 
 class LocalChannelLayer(BaseChannelLayer):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from streaming.frames import Row
+from streaming.frames import FRAME_CHARS, Row
 
+logger = logging.getLogger(__name__)
 ROWS = "stream.rows"
 
 
@@ -24,19 +27,46 @@ def rows_message(
     }
 
 
-def merged(messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What tells of rows, with those that follow on one another in a stream as one: who has fallen behind tells its
-    readers all of them by one frame."""
-    found: list[dict[str, Any]] = []
-    newest: dict[str, int] = {}
+@dataclass(slots=True)
+class Told:
+    """What a hub makes of such messages."""
+
+    topic: str
+    stream: str
+    after: int
+    rows: list[Row]
+    progress: dict[str, int] | None
+    chars: int = 0
+
+    def __post_init__(self) -> None:
+        self.chars = sum(len(row.text) for row in self.rows)
+
+    def add(self, told: Told) -> bool:
+        """Take in what follows on this, unless that makes it long; whether it was."""
+        if not self.rows or self.rows[-1].seq != told.after or self.chars > FRAME_CHARS:
+            return False
+        self.rows += told.rows
+        self.chars += told.chars
+        self.progress = told.progress or self.progress
+        return True
+
+
+def understood(messages: Iterable[dict[str, Any]]) -> list[Told]:
+    """What messages tell, with those that follow on one another in a stream as one: who has fallen behind gives its
+    readers all of them by one frame. What cannot be understood, as of a version to come, is left out."""
+    found: list[Told] = []
+    newest: dict[str, Told] = {}
     for message in messages:
-        if message["type"] != ROWS:
+        try:
+            if message["type"] != ROWS:
+                continue
+            rows = [Row._make(row) for row in message["rows"]]
+            told = Told(message["topic"], message["stream"], message["after"], rows, message["progress"])
+        except Exception:
+            logger.exception("a message was not understood; a tick will look")
             continue
-        at = newest.get(message["stream"])
-        if at is not None and (before := found[at])["rows"] and before["rows"][-1][0] == message["after"]:
-            rows = [*before["rows"], *message["rows"]]
-            found[at] = {**before, "rows": rows, "progress": message["progress"] or before["progress"]}
-        else:
-            newest[message["stream"]] = len(found)
-            found.append(message)
+        before = newest.get(told.stream)
+        if before is None or not before.add(told):
+            newest[told.stream] = told
+            found.append(told)
     return found

@@ -117,7 +117,7 @@ class StreamQuerySet(models.QuerySet["Stream"]):
 
     def append(self, entries: Sequence[Entry], *, again: bool = False) -> set[uuid.UUID]:
         """Add the entries' rows, and keep the streams' own columns in step with what they tell, all in one transaction;
-        return the streams whose lease was lost and got nothing.
+        return the streams whose lease was lost, and which got nothing or were taken over right behind it.
 
         `again`: the outcome of an earlier try is unknown (the connection broke in its commit), so rows that are there
         already, which only this lease can have written, are passed over.

@@ -4,6 +4,7 @@ messages waited for, not asked for."""
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from redis.asyncio.client import PubSub
 
 from streaming.layers import drained
 
+logger = logging.getLogger(__name__)
 PUBLISH_ALL = "for at = 1, #ARGV, 2 do redis.call('PUBLISH', ARGV[at], ARGV[at + 1]) end"
 # A read of the socket brings some 300.
 MANY = 50
@@ -47,7 +49,11 @@ class RedisChannelLayer(RedisPubSubChannelLayer):  # type: ignore[misc]  # Its p
         messages: list[dict[str, Any]] = [await self.receive(channel)]
         queue: asyncio.Queue[bytes] = self._get_layer().channels[channel]
         while came := drained(queue):
-            messages += map(self.deserialize, came)
+            for data in came:
+                try:
+                    messages.append(self.deserialize(data))
+                except Exception:
+                    logger.exception("a message could not be read; a tick will look")
             if len(came) < MANY or len(messages) > MOST:
                 break
             for _ in range(LOOP_TURNS):

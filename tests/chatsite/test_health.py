@@ -51,7 +51,7 @@ async def test_it_says_what_is_away_and_gives_no_secret_away(
     async def away(*args: Any) -> None:
         raise ConnectionError("redis://user:password@10.0.0.1 refuses")
 
-    monkeypatch.setattr(get_channel_layer(), "group_send", away)
+    monkeypatch.setattr(get_channel_layer(), "group_send_all", away)
     status, checks = await readiness(async_client)
     assert (status, checks["layer"], checks["database"]) == (503, "unavailable", "ok")
 
@@ -61,7 +61,7 @@ async def test_what_hangs_is_given_up(async_client: AsyncClient, monkeypatch: py
         await asyncio.Event().wait()
 
     monkeypatch.setattr(health, "CHECK_S", 0.05)
-    monkeypatch.setattr(get_channel_layer(), "group_send", hang)
+    monkeypatch.setattr(get_channel_layer(), "group_send_all", hang)
     assert (await readiness(async_client))[1]["layer"] == "no answer within 0.05 seconds"
 
 

@@ -14,15 +14,24 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.db import DataError, IntegrityError, connection, connections, transaction
+from django.db import (
+    DataError,
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+    connection,
+    connections,
+    transaction,
+)
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from streaming import commit
 from streaming.frames import RESTART, RETRY, SPOKEN, TEXT, Row, Said, fold
 from streaming.models import Chunk, Entry, Outcome, Status, Stream, new_id
 from tests.columns import SCALED, url_of
-from tests.conftest import DEADLINE_S, add, new_stream
+from tests.conftest import DEADLINE_S, add, finish, new_stream
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -263,3 +272,34 @@ def test_a_new_connection_is_told_the_statement() -> None:
     connection.close()
     add(stream, 2, "b")
     assert texts(stream) == ["a", "b"]
+
+
+@pytest.mark.scaled
+@pytest.mark.parametrize("exchange", ["DEALLOCATE ALL", "DEALLOCATE end_stream"])
+def test_a_connection_that_is_not_what_it_was_is_not_used_again(exchange: str) -> None:
+    stream = claimed()
+    add(stream, 1, "a")
+    with connection.cursor() as cursor:
+        cursor.execute(exchange)
+    with pytest.raises(OperationalError):
+        finish(stream, 2)
+    connection.close()
+    finish(stream, 2)
+    assert texts(stream) == ["a", ""]
+
+
+@pytest.mark.scaled
+def test_a_connection_that_was_told_only_one_of_the_statements_is_told_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = claimed()
+    connection.connection.close()
+    connection.close()
+    add_rows, end_stream = commit.PREPARED.items()
+    monkeypatch.setattr(commit, "PREPARED", dict([add_rows, ("end_stream", ("no SQL", ()))]))
+    with pytest.raises(ProgrammingError):
+        add(stream, 1, "a")
+    monkeypatch.setattr(commit, "PREPARED", dict([add_rows, end_stream]))
+    add(stream, 1, "a")
+    finish(stream, 2)
+    assert texts(stream) == ["a", ""]

@@ -287,12 +287,13 @@ async def test_a_server_that_may_only_be_read_from_is_asked_again_on_another_con
     desk: Desk, monkeypatch: Any
 ) -> None:
     append = StreamQuerySet.append
-    standbys = iter([True])
+    standbys: list[Any] = []
 
     def demoted(queryset: Any, *args: Any, **options: Any) -> Any:
-        if next(standbys, False):
+        if not standbys:
             with connection.cursor() as cursor:
                 cursor.execute("SET default_transaction_read_only = on")
+            standbys.append(connection.connection)
         return append(queryset, *args, **options)
 
     monkeypatch.setattr(StreamQuerySet, "append", demoted)
@@ -300,3 +301,4 @@ async def test_a_server_that_may_only_be_read_from_is_asked_again_on_another_con
     log.say("text", "kept")
     await log.end(Outcome("done"))
     assert (await Stream.objects.aget(pk=log.stream)).text == "kept"
+    assert standbys[0].closed  # And in no pool, for whoever comes next.

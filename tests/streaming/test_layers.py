@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import pytest
 from channels.layers import BaseChannelLayer
+from redis import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from streaming.layers import group_send_all
+from streaming.layers import group_send_all, receive_all
 from streaming.redis_layer import RedisChannelLayer
 from tests.conftest import DEADLINE_S
 
@@ -41,6 +43,44 @@ async def test_a_server_that_is_away_is_said(layer: BaseChannelLayer) -> None:
     away = RedisChannelLayer(hosts=["redis://127.0.0.1:1/0"])
     with pytest.raises(RedisConnectionError):
         await group_send_all(away, [("one", {"n": 1})])
+
+
+@pytest.mark.scaled
+async def test_a_server_that_forgot_the_script_is_told_it_again(layer: BaseChannelLayer) -> None:
+    channel = await layer.new_channel()
+    await layer.group_add("one", channel)
+    for n in range(2):
+        with Redis.from_url(os.environ["REDIS_URL"]) as server:
+            server.script_flush()
+        await group_send_all(layer, [("one", {"n": n})])
+        async with asyncio.timeout(DEADLINE_S):
+            assert await receive_all(layer, channel) == [{"n": n}]
+
+
+async def test_all_that_waits_is_received_together(layer: BaseChannelLayer) -> None:
+    channel = await layer.new_channel()
+    await layer.group_add("one", channel)
+    await group_send_all(layer, [("one", {"n": n}) for n in range(5)])
+    found: list[dict[str, Any]] = []
+    async with asyncio.timeout(DEADLINE_S):
+        while len(found) < 5:
+            found += await receive_all(layer, channel)
+    assert found == [{"n": n} for n in range(5)]
+
+
+@pytest.mark.scaled
+async def test_who_is_behind_receives_what_is_still_in_the_socket(layer: RedisChannelLayer) -> None:
+    channel = await layer.new_channel()
+    await layer.group_add("one", channel)
+    name = layer._get_layer()._get_group_channel_name("one")
+    with Redis.from_url(os.environ["REDIS_URL"]) as server:
+        for n in range(1000):  # In one turn of the loop: none of it is read meanwhile.
+            server.publish(name, layer.serialize({"n": n, "pad": "x" * 300}))
+        server.publish(name, b"of another format")
+        server.publish(name, layer.serialize({"n": 1000}))
+    async with asyncio.timeout(DEADLINE_S):
+        found = await receive_all(layer, channel)
+    assert [message["n"] for message in found] == list(range(1001))
 
 
 @pytest.mark.scaled

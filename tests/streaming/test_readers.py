@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from streaming import hub as hub_module
 from streaming.background import DatabaseThread
-from streaming.frames import Piece, Row, fold
+from streaming.frames import FRAME_CHARS, ROW_CHARS, Piece, Row, fold
 from streaming.hub import Hub, Tail, get_hub
 from streaming.layers import LocalChannelLayer, group_send_all
+from streaming.messages import rows_message, understood
 from streaming.models import Chunk, Entry, Outcome, Stream, new_id
 from streaming.reader import Gone, Opened, Push, Reader, standings
 from tests.conftest import DEADLINE_S, add, new_stream
@@ -292,7 +293,7 @@ async def test_a_reader_that_waits_gets_what_the_hub_hears_before_the_loop_goes_
     await theatre.commit([("text", "a")], "deliver")
     await seat.shows("a")
     feed = theatre.hub._feeds[theatre.stream.topic]
-    theatre.hub._hear(feed, theatre.message((Row(2, "text", "b", None),)))
+    theatre.hub._hear(feed, *understood([theatre.message_at(2, "b")]))
     assert (seat.text, seat.pushed[-1:]) == ("ab", [2])
     await seat.leave()
 
@@ -312,6 +313,13 @@ async def test_messages_that_came_together_reach_a_reader_as_one(theatre: Theatr
     await seat.leave()
 
 
+async def test_what_comes_together_is_not_told_at_a_greater_length_than_a_reader_that_is_slow_can_bear() -> None:
+    rows = [(Row(seq, "text", "x" * ROW_CHARS, None),) for seq in range(1, 21)]
+    told = understood(rows_message("topic", "stream", said[0].seq - 1, said) for said in rows)
+    assert [row for one in told for row in one.rows] == [row for said in rows for row in said]
+    assert max(one.chars for one in told) <= FRAME_CHARS + ROW_CHARS and len(told) < len(rows)
+
+
 async def test_a_message_that_was_lost_among_others_is_made_up_for(theatre: Theatre) -> None:
     seat = await theatre.sit_down(0)
     for letter in "abcd":
@@ -327,9 +335,10 @@ async def test_a_message_that_is_not_understood_keeps_nobody_from_the_others(
     seat = await theatre.sit_down(0)
     await theatre.commit([("text", "a")], "deliver")
     await seat.shows("a")
-    newer = theatre.message_at(1, "a") | {"rows": [[1, "of a version to come"]], "stream": str(new_id())}
-    await theatre.deliver(newer, theatre.message_at(2, "b"))
-    await seat.shows("ab")
+    newer = theatre.message_at(3, "c") | {"rows": [[3, "of a version to come"]]}
+    stranger = {"type": "of another kind"}
+    await theatre.deliver(theatre.message_at(2, "b"), newer, stranger, theatre.message_at(3, "c"))
+    await seat.shows("abc")
     await seat.leave()
     assert "was not understood" in caplog.text
 
@@ -355,7 +364,7 @@ async def test_what_comes_while_a_client_takes_nothing_in_waits_behind_what_it_w
     dozing.awake.clear()
     feed = theatre.hub._feeds[theatre.stream.topic]
     for theatre.seq, text in enumerate("bcd", 1):  # Within one turn of the loop, as the hub takes them.
-        theatre.hub._hear(feed, theatre.message((Row(theatre.seq + 1, "text", text, None),)))
+        theatre.hub._hear(feed, *understood([theatre.message_at(theatre.seq + 1, text)]))
     await awake.shows("abcd")
     for theatre.seq, text in enumerate("ef", 4):
         await theatre.deliver(theatre.message((Row(theatre.seq + 1, "text", text, None),)))
@@ -395,7 +404,7 @@ async def test_what_comes_does_not_overtake_what_the_readers_task_still_holds(th
         while seat.reader._cursors[str(theatre.stream.pk)].seq < 2:
             await asyncio.sleep(0)
     seat.awake.set()  # It can be written to again before its task goes on.
-    theatre.hub._hear(theatre.hub._feeds[theatre.stream.topic], theatre.message((Row(3, "text", "c", None),)))
+    theatre.hub._hear(theatre.hub._feeds[theatre.stream.topic], *understood([theatre.message_at(3, "c")]))
     await seat.shows("abc")
     await seat.leave()
 
