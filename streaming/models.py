@@ -120,15 +120,15 @@ class StreamQuerySet(models.QuerySet["Stream"]):
         return the streams whose lease was lost, and which got nothing or were taken over right behind it.
 
         `again`: the outcome of an earlier try is unknown (the connection broke in its commit), so rows that are there
-        already, which only this lease can have written, are passed over.
+        already, which only this lease can have written, are passed over; and a log that ends with these very rows is
+        ended by them, although its lease is gone.
         """
         added, noted = commit.append(entries, again=again)
         if added == sum(len(entry.rows) for entry in entries):
             return set()
         leases = dict(self.filter(pk__in=[entry.stream for entry in entries]).values_list("pk", "lease"))
-        return {
-            entry.stream for entry in entries if not noted.get(entry.stream, leases.get(entry.stream) == entry.lease)
-        }
+        lost = [entry for entry in entries if not noted.get(entry.stream, leases.get(entry.stream) == entry.lease)]
+        return {entry.stream for entry in lost if not (again and Chunk.objects.ends_with(entry))}
 
 
 class Stream(models.Model):
@@ -209,6 +209,10 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
             if size >= limit_bytes:
                 return rows, True
         return rows, len(rows) == PAGE_ROWS
+
+    def ends_with(self, entry: Entry) -> bool:
+        """Whether the log is over and its last rows are these."""
+        return entry.outcome is not None and self.rows(entry.stream, entry.rows[0].seq - 1) == list(entry.rows)
 
     def last_seqs(self, streams: Iterable[uuid.UUID]) -> dict[uuid.UUID, int]:
         found = self.filter(stream__in=list(streams)).order_by().values_list("stream")

@@ -28,7 +28,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streaming import commit
-from streaming.frames import RESTART, RETRY, SPOKEN, TEXT, Row, Said, fold
+from streaming.frames import END, RESTART, RETRY, SPOKEN, TEXT, Row, Said, fold
 from streaming.models import Chunk, Entry, Outcome, Status, Stream, new_id
 from tests.columns import SCALED, url_of
 from tests.conftest import DEADLINE_S, add, finish, new_stream
@@ -208,6 +208,29 @@ def test_rows_that_are_there_are_passed_over_only_when_they_may_be_ones_own() ->
     assert texts(there) == texts(new) == ["x", "y"]
 
 
+@pytest.mark.parametrize("other", [("mine", "stopped"), ("other", "done"), ("mine", None)])
+def test_an_end_is_ones_own_only_if_the_log_ends_with_it(other: tuple[str, str | None]) -> None:
+    """Nobody hears of words that a successor did not write."""
+
+    def said(stream: Stream, text: str, status: str | None) -> Entry:
+        assert stream.lease is not None
+        outcome = Outcome(status) if status else None
+        end = (Row(2, END, "", outcome.data()),) if outcome else ()
+        return Entry(stream.pk, stream.lease, (Row(1, TEXT, text, None), *end), outcome=outcome)
+
+    stream = claimed()
+    late = said(stream, "mine", "done")
+    Stream.objects.filter(pk=stream.pk).update(lease=uuid.uuid4())
+    stream.refresh_from_db()
+    Stream.objects.append([said(stream, *other)])
+    assert Stream.objects.append([late], again=True) == {stream.pk}
+    own = claimed()
+    late = said(own, "mine", "done")
+    Stream.objects.append([late])
+    assert Stream.objects.append([late], again=True) == set()
+    assert Stream.objects.append([late]) == {own.pk}
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_a_lease_that_is_taken_over_while_a_commit_waits_is_lost(beside: ThreadPoolExecutor, again: bool) -> None:
     kept, taken, holds = claimed(), claimed(), threading.Event()
@@ -293,8 +316,8 @@ def test_a_connection_that_was_told_only_one_of_the_statements_is_told_the_other
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stream = claimed()
-    connection.connection.close()
     connection.close()
+    connection.close_pool()  # type: ignore[attr-defined]  # Others in it were told both. PostgreSQL's alone has one.
     add_rows, end_stream = commit.PREPARED.items()
     monkeypatch.setattr(commit, "PREPARED", dict([add_rows, ("end_stream", ("no SQL", ()))]))
     with pytest.raises(ProgrammingError):

@@ -19,7 +19,7 @@ from streaming.background import DatabaseThread
 from streaming.frames import ROW_CHARS
 from streaming.journal import Journal, LeaseLost, Log
 from streaming.models import Chunk, Outcome, Stream, StreamQuerySet
-from tests.conftest import DEADLINE_S, new_stream
+from tests.conftest import DEADLINE_S, new_stream, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -169,7 +169,9 @@ async def test_a_commit_that_breaks_is_tried_again_and_adds_its_rows_once(
     assert await stored(log) == ["Hello", " there"]
 
 
-async def test_an_end_whose_commit_breaks_is_the_end_all_the_same(desk: Desk, monkeypatch: Any) -> None:
+async def test_an_end_whose_connection_breaks_behind_its_commit_is_told_as_any_other(
+    told: list[tuple[int, int]], desk: Desk, monkeypatch: Any
+) -> None:
     append, failures = StreamQuerySet.append, [OperationalError("gone")]
 
     def breaking(*args: Any, **kwargs: Any) -> Any:
@@ -182,9 +184,13 @@ async def test_an_end_whose_commit_breaks_is_the_end_all_the_same(desk: Desk, mo
     log.say("text", "whole")
     await committed(log)
     monkeypatch.setattr(StreamQuerySet, "append", breaking)
-    with pytest.raises(LeaseLost):  # Its lease went with the end; it cannot tell that from a successor's end.
-        async with asyncio.timeout(DEADLINE_S):
-            await log.end(Outcome("done", "stop"))
+    async with asyncio.timeout(DEADLINE_S):
+        await log.end(Outcome("done", "stop"))
+
+    async def is_told() -> bool:
+        return told == [(1, 1), (2, 2)]
+
+    await until(is_told)
     stream = await Stream.objects.aget(pk=log.stream)
     assert (stream.status, stream.text) == ("done", "whole")
 
