@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from streaming.frames import Row
 from streaming.hub import stop_hub
 from streaming.models import Chunk, Entry, Outcome, Stream
 from streaming.providers import Provider
-from tests.columns import COLUMN, SCALED
+from tests.columns import SCALED
 
 if TYPE_CHECKING:
     from streaming.worker import WorkerEngine
@@ -47,13 +48,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is about the other column; refuse async tests in a transaction.
+    """Leave out what is about the other column, or was seen in it; refuse what would not be tested.
 
-    They work in several threads, where it is not seen: they leave rows or lock SQLite.
+    Of two tests with one name pytest-xdist runs one. Async tests work in several threads, where a transaction is not
+    seen: they leave rows or lock SQLite.
     """
-    other = {"embedded": "scaled", "scaled": "embedded"}[COLUMN]
-    config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker(other)])
-    items[:] = [item for item in items if not item.get_closest_marker(other)]
+    elsewhere = {"embedded", "page"} if SCALED else {"scaled"}
+    left_out = [item for item in items if elsewhere & {mark.name for mark in item.iter_markers()}]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+    if twice := [name for name, count in Counter(item.nodeid for item in items).items() if count > 1]:
+        raise pytest.UsageError(f"several tests have the name {twice[0]}")
     for item in items:
         mark = item.get_closest_marker("django_db")
         if mark and inspect.iscoroutinefunction(getattr(item, "obj", None)) and not mark.kwargs.get("transaction"):

@@ -17,6 +17,8 @@ from tests.browser.conftest import DESK, PHONE, People
 from tests.browser.senses import HEARD, violations
 from tests.modelscript import expected_text
 
+pytestmark = pytest.mark.page
+
 WINDOWS = pytest.mark.parametrize("window", [DESK, PHONE], ids=["desk", "phone"])
 SCHEMES = pytest.mark.parametrize("scheme", ["light", "dark"])
 FIRST_LOAD_BYTES = 60_000

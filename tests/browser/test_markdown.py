@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import Route, expect
 
 from tests.attacks import attacks
 from tests.browser.conftest import People
 from tests.processes import Server
 from tests.streaming.test_rendering_live import DOCUMENT
+
+pytestmark = pytest.mark.page
 
 WATCH = "window.ran = 0; for (const name of ['alert', 'print', 'open']) window[name] = () => { window.ran += 1; };"
 LONG = "First words of it.\n\n" + "- an item with **bold** words\n" * 60

@@ -11,6 +11,8 @@ from tests.browser.chat import Chat
 from tests.browser.conftest import PHONE, People
 from tests.processes import Server
 
+pytestmark = pytest.mark.page
+
 SPOILED = """() => {
     const send = WebSocket.prototype.send;
     WebSocket.prototype.send = function (text) { send.call(this, text.replace("Again?", " ")); };

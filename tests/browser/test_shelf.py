@@ -15,6 +15,8 @@ from tests.browser.conftest import People
 from tests.modelscript import expected_text
 from tests.processes import Server
 
+pytestmark = pytest.mark.page
+
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 WINDOWS = pytest.mark.parametrize("window", [{}, PHONE], ids=["desk", "phone"])
 ENDLESS = {"words": 3000, "delay_s": 0.04}
