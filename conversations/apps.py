@@ -6,8 +6,8 @@ class ConversationsConfig(AppConfig):
     verbose_name = "Conversations"
 
     def ready(self) -> None:
-        from conversations import retention
+        from conversations import retention, search
         from streaming import upkeep
 
         # Before the logs' own: what is removed need not be compacted.
-        upkeep.CHORES[:0] = retention.CHORES
+        upkeep.CHORES[:0] = [*retention.CHORES, *search.CHORES]

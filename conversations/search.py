@@ -1,7 +1,9 @@
 """Search in what was said and in titles: PostgreSQL's full text with an index, a scan of one's own texts on SQLite.
 
 A word finds the words it begins on PostgreSQL, and any place it stands in on SQLite. All words must be in one message
-(or in the title). An answer can be found once it has ended.
+(or in the title). An answer can be found once it has ended. Taking its words apart takes PostgreSQL three times as long
+as all else at its end, and what other answers say would wait for it; so a chore puts them into the index, and until
+then they are looked for in the text.
 """
 
 from __future__ import annotations
@@ -10,24 +12,28 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
-from operator import and_
+from operator import and_, or_
 from uuid import UUID
 
 from django.contrib.postgres.search import SearchQuery, SearchVectorExact, SearchVectorField
 from django.db import connection
 from django.db.models import F, Func, Q, QuerySet
+from django.db.models.functions import Now
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
 from conversations.models import Conversation, ConversationQuerySet, Message
+from streaming.models import Stream
+from streaming.upkeep import Chore
 
 WORDS = 8
+INDEXED_AT_ONCE = 50
 BEFORE_CHARS = 50
 SNIPPET_CHARS = 160
 
 
 class Words(Func):
-    """The expression of the indexes (migration `search_index`), which must be the same.
+    """The expression of the indexes (migrations `search_index` and `index_answers_later`), which must be the same.
 
     Text beyond its limit is not found: PostgreSQL stores no more than 1 MB of words, and would refuse the whole row.
     """
@@ -40,9 +46,30 @@ def words_of(text: str) -> list[str]:
     return text.replace("\0", "").split()[:WORDS]
 
 
+def _has_index() -> bool:
+    return connection.vendor == "postgresql"
+
+
+def unindexed() -> QuerySet[Stream]:
+    """Answers that have ended and are not in the index."""
+    if not _has_index():
+        return Stream.objects.none()
+    return Stream.objects.filter(indexed_at=None, finished_at__isnull=False).order_by("finished_at")
+
+
+def index(pk: UUID, batch_rows: int) -> None:
+    """This one, and with it some that ended after it."""
+    ended = Stream.objects.filter(pk=pk).values("finished_at")
+    some = unindexed().filter(finished_at__gte=ended)[: min(INDEXED_AT_ONCE, batch_rows)]
+    Stream.objects.filter(pk__in=list(some.values_list("pk", flat=True)), indexed_at=None).update(indexed_at=Now())
+
+
+CHORES = [Chore("answers put into the index of words", unindexed, index)]
+
+
 def says(field: str, words: list[str]) -> Q:
     """Whether a text has all these words."""
-    if connection.vendor == "postgresql":
+    if _has_index():
         parts = [part for word in words for part in re.findall(r"\w+", word)]
         query = SearchQuery(" & ".join(f"{part}:*" for part in parts), config="simple", search_type="raw")
         return Q(SearchVectorExact(Words(F(field)), query)) if parts else Q(pk=None)
@@ -53,9 +80,11 @@ def says(field: str, words: list[str]) -> Q:
 
 def saying(mine: QuerySet[Conversation], words: list[str]) -> Iterator[QuerySet[Message]]:
     """The prompts and the finished replies in these conversations that have the words."""
+    said = Message.objects.filter(conversation__in=mine)
     # Apart: a condition on two tables joined by OR would use the index of neither.
-    for field in ("text", "stream__text"):
-        yield Message.objects.filter(says(field, words), conversation__in=mine)
+    yield said.filter(says("text", words))
+    for indexed in [Q(stream__indexed_at__isnull=False), Q(stream__indexed_at=None)] if _has_index() else [Q()]:
+        yield said.filter(indexed, says("stream__text", words))
 
 
 def matching(mine: ConversationQuerySet, text: str) -> ConversationQuerySet:
@@ -63,8 +92,8 @@ def matching(mine: ConversationQuerySet, text: str) -> ConversationQuerySet:
     words = words_of(text)
     if not words:
         return mine.none()
-    prompts, replies = (found.values("conversation") for found in saying(mine, words))
-    return mine.filter(says("title", words) | Q(pk__in=prompts) | Q(pk__in=replies))
+    said = (Q(pk__in=found.values("conversation")) for found in saying(mine, words))
+    return mine.filter(reduce(or_, said, says("title", words)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,6 +156,9 @@ class Stream(models.Model):
     first_text_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     compacted_at = models.DateTimeField(null=True, editable=False, help_text="Since then its log is in few rows.")
+    indexed_at = models.DateTimeField(
+        null=True, editable=False, help_text="Since then searches have an index of its words."
+    )
 
     objects = StreamQuerySet.as_manager()
 

@@ -1,4 +1,4 @@
-"""Chores that keep the database small: done now and then, a little at a time, by every process that generates.
+"""Chores that keep the database small and quick: now and then, a little at a time, by every process that generates.
 
 Each piece of them is a transaction of milliseconds, so nothing that people wait for waits for a chore.
 """

@@ -1,4 +1,5 @@
-"""`manage.py retain`: do at once what a running site does now and then: compact old logs, remove what had its time."""
+"""`manage.py retain`: do at once what a running site does now and then: compact old logs, remove what had its time,
+put answers into the index of words."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ TELL_S = 2.0
 
 
 class Command(BaseCommand):
-    help = "Compact old logs, and remove what the settings say has had its time. A running site does so by itself."
+    help = (
+        "Compact old logs, index answers, remove what had its time by the settings. A running site does so by itself."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="Only say how much there is to do.")
