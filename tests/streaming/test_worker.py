@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.core.management import call_command
 from django.db import connection, transaction
 from django.utils import timezone
 
 from conversations.models import Conversation, Message
+from streaming import worker
 from streaming.background import DatabaseThread
 from streaming.models import Stream
 from tests.conftest import DEADLINE_S, ended, new_stream, stream_of, until, worker_with
@@ -48,6 +51,22 @@ def test_a_prompt_and_its_job_are_stored_together_or_not_at_all(conversation: Co
     assert jobs() == []
     reply = conversation.ask("Hello?")
     assert jobs() == [str(reply.stream_id)]
+
+
+@pytest.mark.parametrize(("installed", "loop"), [(True, "uvloop"), (False, "asyncio.unix_events")])
+def test_a_worker_runs_on_uvloop_where_it_is_installed(
+    installed: bool, loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str] = []
+
+    async def main() -> None:
+        found.append(type(asyncio.get_running_loop()).__module__)
+
+    monkeypatch.setattr(worker, "main", main)
+    if not installed:
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+    call_command("worker")
+    assert found == [loop]
 
 
 async def test_a_worker_generates_what_a_job_names(reply: Message) -> None:
