@@ -16,7 +16,7 @@ from operator import and_, or_
 from uuid import UUID
 
 from django.contrib.postgres.search import SearchQuery, SearchVectorExact, SearchVectorField
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import F, Func, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils.html import escape
@@ -27,7 +27,6 @@ from streaming.models import Stream
 from streaming.upkeep import Chore
 
 WORDS = 8
-INDEXED_AT_ONCE = 50
 BEFORE_CHARS = 50
 SNIPPET_CHARS = 160
 
@@ -57,14 +56,17 @@ def unindexed() -> QuerySet[Stream]:
     return Stream.objects.filter(indexed_at=None, finished_at__isnull=False).order_by("finished_at")
 
 
-def index(pk: UUID, batch_rows: int) -> None:
-    """This one, and with it some that ended after it."""
-    ended = Stream.objects.filter(pk=pk).values("finished_at")
-    some = unindexed().filter(finished_at__gte=ended)[: min(INDEXED_AT_ONCE, batch_rows)]
-    Stream.objects.filter(pk__in=list(some.values_list("pk", flat=True)), indexed_at=None).update(indexed_at=Now())
+def index(streams: list[UUID], batch_rows: int) -> None:
+    """Their update is what puts them in. It waits for nobody, so that nobody who deletes some of them waits for it and
+    is waited for."""
+    with transaction.atomic():
+        there = Stream.objects.filter(pk__in=streams, indexed_at=None).order_by()
+        free = there.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True)
+        Stream.objects.filter(pk__in=list(free)).update(indexed_at=Now())
 
 
-CHORES = [Chore("answers put into the index of words", unindexed, index)]
+# A fifth of a core at most: the work is as much as there is said.
+CHORES = [Chore("answers put into the index of words", unindexed, index, at_once=10, weight=20)]
 
 
 def says(field: str, words: list[str]) -> Q:
@@ -83,7 +85,8 @@ def saying(mine: QuerySet[Conversation], words: list[str]) -> Iterator[QuerySet[
     said = Message.objects.filter(conversation__in=mine)
     # Apart: a condition on two tables joined by OR would use the index of neither.
     yield said.filter(says("text", words))
-    for indexed in [Q(stream__indexed_at__isnull=False), Q(stream__indexed_at=None)] if _has_index() else [Q()]:
+    # In this order: who looks at one after the other must not miss what came into the index in between.
+    for indexed in [Q(stream__indexed_at=None), Q(stream__indexed_at__isnull=False)] if _has_index() else [Q()]:
         yield said.filter(indexed, says("stream__text", words))
 
 

@@ -120,8 +120,8 @@ class StreamQuerySet(models.QuerySet["Stream"]):
         return the streams whose lease was lost, and which got nothing or were taken over right behind it.
 
         `again`: the outcome of an earlier try is unknown (the connection broke in its commit), so rows that are there
-        already, which only this lease can have written, are passed over; and a log that ends with these very rows is
-        ended by them, although its lease is gone.
+        already, which only this lease can have written, are passed over; and a log that ends with these very rows was
+        ended by them, or by a successor with the same, although the lease is gone.
         """
         added, noted = commit.append(entries, again=again)
         if added == sum(len(entry.rows) for entry in entries):

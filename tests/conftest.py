@@ -54,7 +54,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     seen: they leave rows or lock SQLite.
     """
     elsewhere = {"embedded", "page"} if SCALED else {"scaled"}
-    left_out = [item for item in items if elsewhere & {mark.name for mark in item.iter_markers()}]
+    marks = {item: {mark.name for mark in item.iter_markers()} for item in items}
+    left_out = [item for item in items if elsewhere & marks[item] and "both" not in marks[item]]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
     if twice := [name for name, count in Counter(item.nodeid for item in items).items() if count > 1]:

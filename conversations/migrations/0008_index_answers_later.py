@@ -1,6 +1,7 @@
 """Answers come into the index of their words by a chore (conversations/search.py), no longer in the commit of their end.
 
-Each index is made beside a running site, and by a migration that was cut off once more: what it left is of no use.
+The indexes are made beside a running site, whose processes search without one from here until they are restarted. What
+a migration that was cut off has left is made anew.
 """
 
 from typing import Any

@@ -221,6 +221,7 @@ def test_the_scripts_come_from_here_and_none_is_in_the_page(new_person: People) 
     assert not re.search(r"<script(?![^>]* src=)|<style|\son\w+=|\sstyle=", answer.text())
 
 
+@pytest.mark.both
 @WINDOWS
 def test_ten_seconds_offline_on_a_slow_line_cost_no_character(
     new_person: People, cable: Cable, window: dict[str, Any]

@@ -242,6 +242,7 @@ def test_copy_puts_the_answer_on_the_clipboard(new_person: People) -> None:
     assert chat.messages == before
 
 
+@pytest.mark.both
 def test_a_log_out_elsewhere_is_said_on_the_open_page(new_person: People) -> None:
     chat, _ = new_person().signs_up()
     chat.ask(words=3)
@@ -256,6 +257,7 @@ def test_a_log_out_elsewhere_is_said_on_the_open_page(new_person: People) -> Non
     expect(chat.composer).to_have_value("kept")
 
 
+@pytest.mark.both
 def test_a_conversation_deleted_elsewhere_is_said_to_be_gone(new_person: People) -> None:
     person = new_person()
     first = person.visits()
@@ -270,6 +272,7 @@ def test_a_conversation_deleted_elsewhere_is_said_to_be_gone(new_person: People)
     expect(first.page.get_by_text("This conversation is gone")).to_be_visible()
 
 
+@pytest.mark.both
 def test_a_conversation_deleted_in_mid_answer_keeps_the_other_tab(new_person: People) -> None:
     person = new_person()
     first = person.visits()

@@ -64,6 +64,7 @@ def test_a_title_changed_in_one_tab_is_changed_in_the_other(new_person: People, 
     expect(shelf(second.page).get_by_role("link", name="Flowers & more")).to_be_visible()
 
 
+@pytest.mark.both
 def test_a_dot_shows_on_another_device_what_is_being_answered(new_person: People) -> None:
     desk, name = new_person().signs_up()
     phone = new_person(**PHONE).logs_in(name)
@@ -116,6 +117,7 @@ def test_the_focus_stays_in_a_list_that_changes(new_person: People) -> None:
 # Search
 
 
+@pytest.mark.both
 @WINDOWS
 def test_typing_finds_and_the_keyboard_opens(new_person: People, window: dict[str, Any]) -> None:
     person = new_person(**window)
@@ -263,6 +265,7 @@ def share(chat: Chat) -> str:
     return str(link.input_value())
 
 
+@pytest.mark.both
 @WINDOWS
 def test_a_link_shows_an_answer_live_until_it_is_revoked(new_person: People, window: dict[str, Any]) -> None:
     owner = new_person().visits()
@@ -296,6 +299,7 @@ def test_a_link_can_be_copied(new_person: People) -> None:
     assert chat.page.evaluate("navigator.clipboard.readText()") == link
 
 
+@pytest.mark.both
 def test_a_reader_without_javascript_follows_too(new_person: People) -> None:
     owner = new_person().visits()
     owner.ask(**SLOW)
@@ -305,6 +309,7 @@ def test_a_reader_without_javascript_follows_too(new_person: People) -> None:
     assert reader.text == expected_text(SLOW)
 
 
+@pytest.mark.both
 def test_a_result_opens_at_the_message_that_was_found(new_person: People) -> None:
     chat = asked(new_person(), '{"text": "The needle is here."}')
     chat.ask(words=3000)
@@ -316,6 +321,7 @@ def test_a_result_opens_at_the_message_that_was_found(new_person: People) -> Non
     expect(chat.page.get_by_role("button", name="Jump to latest")).to_be_visible()
 
 
+@pytest.mark.both
 def test_a_result_in_another_branch_shows_it_until_one_is_chosen(new_person: People) -> None:
     chat = asked(new_person())
     first = (chat.replies.last.get_attribute("id") or "").removeprefix("message-")

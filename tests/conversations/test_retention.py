@@ -145,6 +145,23 @@ def test_one_that_cannot_be_dealt_with_keeps_no_other_waiting(
     assert "poison" in caplog.text
 
 
+def test_of_many_dealt_with_at_once_one_that_cannot_be_keeps_no_other_waiting(
+    alice: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, bad, last = (Conversation.objects.create(owner=alice).pk for _ in range(3))
+
+    def fail_with_bad(pks: list[Any], rows: int) -> None:
+        asked.append(pks)
+        if bad in pks:
+            raise ValueError("poison")
+
+    asked: list[list[Any]] = []
+    chore = upkeep.Chore("stirred", Conversation.objects.order_by("pk").all, fail_with_bad, at_once=3)
+    assert list(chore.work()) == [first, bad, last]
+    assert asked == [[first, bad, last], [first], [bad], [last]]
+    assert caplog.text.count(f"not stirred: {bad}") == 1
+
+
 def test_an_old_conversation_that_is_asked_in_at_that_moment_stays(conversation: Conversation, settings: Any) -> None:
     settings.CONVERSATION_DAYS = 365
     Conversation.objects.update(updated_at=ago(1000))

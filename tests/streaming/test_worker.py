@@ -15,7 +15,6 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from conversations.models import Conversation, Message
-from streaming import worker
 from streaming.background import DatabaseThread
 from streaming.models import Stream
 from tests.conftest import DEADLINE_S, ended, new_stream, stream_of, until, worker_with
@@ -62,7 +61,7 @@ def test_a_worker_runs_on_uvloop_where_it_is_installed(
     async def main() -> None:
         found.append(type(asyncio.get_running_loop()).__module__)
 
-    monkeypatch.setattr(worker, "main", main)
+    monkeypatch.setattr("streaming.worker.main", main)
     if not installed:
         monkeypatch.setitem(sys.modules, "uvloop", None)
     call_command("worker")
