@@ -84,6 +84,11 @@ def test_what_had_ended_before_an_update_is_in_the_index_and_what_ends_after_it_
     assert found(alice, "rain") == ["Because of <mark>rain</mark>."]
     said(alice, "Why?", "Because of snow.")
     assert [each.text for each in search.unindexed()] == ["Because of snow."]
+    # Nor are those in it that a process of the version before adds.
+    default = "SELECT column_default FROM information_schema.columns WHERE column_name = 'indexed_at'"
+    with connection.cursor() as cursor:
+        cursor.execute(default)
+        assert cursor.fetchall() == [(None,)]
 
 
 @pytest.mark.scaled
