@@ -22,7 +22,7 @@ HIDDEN = {
     "rate", "seconds", "warm_s", "processes", "closed", "bytes_per_delta", "source_late_ms", "max_ms", "persists",
 }  # fmt: skip
 Records = Iterator[dict[str, Any]]
-IDLE = 500
+IDLE = 1000
 ACTIVE = 200
 SLOW = 50
 
