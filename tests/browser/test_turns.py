@@ -16,6 +16,8 @@ from tests.browser.senses import HEARD
 from tests.modelscript import expected_text
 from tests.processes import Server, directive, server
 
+pytestmark = pytest.mark.page
+
 ENDLESS = {"words": 3000, "delay_s": 0.03}
 STEADY = {"words": 80, "delay_s": 0.04}
 Visits = Callable[..., Chat]
@@ -108,6 +110,7 @@ def test_what_follows_a_branch_comes_and_goes_with_it(visit: Visits) -> None:
     expect(chat.replies).to_have_count(2)
 
 
+@pytest.mark.both
 def test_an_answer_asked_for_again_in_one_tab_comes_live_in_the_other(visit: Visits) -> None:
     chat = visit(**STEADY)
     there = elsewhere(chat)
@@ -137,6 +140,7 @@ def test_a_tab_keeps_its_branch_and_its_next_question_follows_that(visit: Visits
     assert there.messages == chat.messages
 
 
+@pytest.mark.both
 def test_a_branch_chosen_right_after_a_reconnect_is_shown_and_gone_on_with(new_person: People, cable: Cable) -> None:
     chat = new_person(url=cable.url).visits()
     chat.ask(text="First.")
@@ -177,6 +181,7 @@ def test_an_edit_can_be_given_up(visit: Visits) -> None:
     chat.looks_fresh()
 
 
+@pytest.mark.both
 def test_an_edit_made_without_a_connection_is_asked_once_when_it_is_back(visit: Visits, cable: Cable) -> None:
     chat = visit(url=cable.url)
     cable.cut()
@@ -203,6 +208,7 @@ def test_while_an_answer_is_written_no_other_is_begun(visit: Visits) -> None:
     chat.ends("stopped", turns=2)
 
 
+@pytest.mark.both
 def test_a_page_that_was_cleared_elsewhere_shows_it_and_keeps_the_question(visit: Visits) -> None:
     chat = visit()
     there = elsewhere(chat)
@@ -293,6 +299,7 @@ def test_a_paused_page_stays_as_it_is_and_catches_up_exactly(visit: Visits) -> N
     chat.looks_fresh()
 
 
+@pytest.mark.both
 def test_a_paused_page_loses_nothing_with_its_connection(visit: Visits, cable: Cable) -> None:
     chat = visit(url=cable.url)
     chat.ask(**STEADY)
@@ -310,6 +317,7 @@ def test_a_paused_page_loses_nothing_with_its_connection(visit: Visits, cable: C
     assert chat.text == expected_text(STEADY)
 
 
+@pytest.mark.both
 def test_a_paused_page_can_stop_the_answer_for_everybody(visit: Visits) -> None:
     chat = visit()
     there = elsewhere(chat)
@@ -340,6 +348,7 @@ def test_pace_is_told_while_an_answer_comes_and_tokens_at_its_end(visit: Visits)
     expect(chat.note).to_have_text("80 tokens")
 
 
+@pytest.mark.both
 def test_one_who_waits_for_a_place_is_told_so(new_person: People, site: Server, tmp_path: Path) -> None:
     with server(tmp_path, site.model_url, STREAM_CONCURRENCY="1") as narrow:
         first, second = (new_person(url=narrow.url).visits() for _ in range(2))
