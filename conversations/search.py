@@ -57,15 +57,15 @@ def unindexed() -> QuerySet[Stream]:
 
 
 def index(streams: list[UUID], batch_rows: int) -> None:
-    """Their update is what puts them in. It waits for nobody, so that nobody who deletes some of them waits for it and
-    is waited for."""
+    """Their update is what puts them in. What somebody has locked is left out: who deletes several locks them in an
+    order of their own, and the two could wait for each other."""
     with transaction.atomic():
         there = Stream.objects.filter(pk__in=streams, indexed_at=None).order_by()
         free = there.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True)
         Stream.objects.filter(pk__in=list(free)).update(indexed_at=Now())
 
 
-# A fifth of a core at most: the work is as much as there is said.
+# A sixth of a core at most: the work is as much as there is said.
 CHORES = [Chore("answers put into the index of words", unindexed, index, at_once=10, weight=20)]
 
 

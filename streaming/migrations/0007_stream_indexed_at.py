@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class AddIndexedAt(migrations.AddField):
-    """On PostgreSQL all that is there has ended in an index already, and is told so without a row being written."""
+    """On PostgreSQL what is there was indexed as it ended. A default says so for all of it without writing a row."""
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         if schema_editor.connection.vendor == "postgresql":

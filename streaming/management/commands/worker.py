@@ -25,7 +25,7 @@ class Command(BaseCommand):
 
 
 def runner() -> Callable[[Coroutine[Any, Any, None]], None]:
-    """uvloop's if it is there, as with uvicorn: with a hundred answers at once, readers are 10 % less behind."""
+    """uvloop's if it is there, as with uvicorn: with 100 answers at once the median reader is 10 % less behind."""
     try:
         import uvloop
     except ImportError:
