@@ -17,7 +17,8 @@ from typing import Any, Self
 import httpx
 
 from bench.reader import CLASS, Line
-from tests.servers import ROOT, Server, free_port
+from tests.ports import free_port
+from tests.servers import ROOT, Server
 
 WAIT_S = 120.0
 

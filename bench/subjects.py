@@ -16,7 +16,8 @@ from bench.load import Load
 from bench.processes import Source
 from bench.reader import Line
 from tests.cluster import DAPHNE, SITE, UVICORN, WORKER, Cluster, is_ready
-from tests.servers import ROOT, Server, Service, free_port
+from tests.ports import free_port
+from tests.servers import ROOT, Server, Service
 from tests.visitor import Visitor
 
 ASKERS = 8

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +21,8 @@ from pathlib import Path
 import httpx
 from environs import Env
 
-from tests.servers import ROOT, START_S, Server, Service, free_port, postgres_server, redis_server
+from tests.ports import free_port, is_free
+from tests.servers import ROOT, START_S, Server, Service, postgres_server, redis_server
 
 RESTART_S = 0.3
 LOOK_S = 0.1
@@ -155,17 +155,6 @@ def is_ready(url: str) -> bool:
         return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
     except httpx.TransportError:
         return False
-
-
-def is_free(port: int) -> bool:
-    """Whether a server can listen there."""
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 @contextmanager

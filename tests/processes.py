@@ -27,17 +27,12 @@ from websockets.asyncio.client import ClientConnection
 from streaming.frames import Row, fold
 from tests.columns import ROOT, SCALED, store_of
 from tests.follower import Follower
+from tests.ports import free_port
 from tests.visitor import Visitor
 
 START_S = 45
 DAPHNE = ("daphne", "-b", "127.0.0.1", "-p")
 UVICORN = ("uvicorn", "--no-access-log", "--ws-per-message-deflate", "false", "--port")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from __future__ import annotations
 import atexit
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,8 @@ from pathlib import Path
 
 import psycopg
 import redis as redis_client
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 120.0
@@ -85,12 +86,6 @@ class Warden:
 
 
 warden = Warden()
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @dataclass(eq=False)

@@ -19,7 +19,8 @@ import psutil
 import pytest
 
 from tests.cluster import Cluster, running
-from tests.servers import ROOT, free_port
+from tests.ports import free_port
+from tests.servers import ROOT
 from tests.test_servers import ended, wait_for
 
 # Eight processes at once, most of them a second of work to start, on whatever machine this is.
@@ -37,7 +38,7 @@ def home() -> Iterator[Path]:
 @contextmanager
 def command(home: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`make cluster` without a terminal, and what it said until all of it ran."""
-    environment = os.environ | {"PORT": str(free_port()), "DATABASE_URL": "", "REDIS_URL": "", "LLM_MODELS": "demo"}
+    environment = os.environ | {"PORT": str(free_port(2)), "DATABASE_URL": "", "REDIS_URL": "", "LLM_MODELS": "demo"}
     command = [sys.executable, "-m", "tests.cluster", str(home)]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True

@@ -20,7 +20,8 @@ from bench.processes import Source
 from bench.reader import Line
 from tests import javascript
 from tests.cluster import UVICORN
-from tests.servers import ROOT, Server, Service, free_port, postgres_server, redis_server
+from tests.ports import free_port
+from tests.servers import ROOT, Server, Service, postgres_server, redis_server
 
 FOLDER = Path(__file__).resolve().parent
 

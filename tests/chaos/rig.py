@@ -23,7 +23,8 @@ from tests.chaos import model
 from tests.chaos.checker import Asked, Row, Stored
 from tests.chaos.readers import Access, Talk
 from tests.cluster import LOOK_S, Cluster
-from tests.servers import ROOT, START_S, Server, Service, free_port
+from tests.ports import free_port
+from tests.servers import ROOT, START_S, Server, Service
 
 SETTINGS = {
     "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",

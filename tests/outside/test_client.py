@@ -27,7 +27,8 @@ from chatsite.client import AsyncClient, Refused, Unreachable
 from chatsite.client import Client as SiteClient
 from tests.columns import ROOT, store_of
 from tests.modelscript import expected_text
-from tests.processes import Client, Server, directive, free_port, server
+from tests.ports import free_port
+from tests.processes import Client, Server, directive, server
 
 pytestmark = pytest.mark.timeout(120)
 CTRL_D = b"\x04"

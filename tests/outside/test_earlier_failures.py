@@ -19,7 +19,8 @@ from websockets.asyncio.client import ClientConnection
 from streaming.frames import Said
 from tests.follower import Follower
 from tests.modelscript import expected_text
-from tests.processes import Client, Server, directive, free_port, listen, model_server, server
+from tests.ports import free_port
+from tests.processes import Client, Server, directive, listen, model_server, server
 
 QUICK = {"STREAM_BACKOFF_S": "0.2", "STREAM_BACKOFF_MAX_S": "0.3"}
 SILENT_S = 11

@@ -21,7 +21,7 @@ from streaming.journal import broadcast
 from streaming.models import Outcome, Stream
 from streaming.reader import Reader
 from tests.conftest import add, ended, engine_with, new_stream, stream_of
-from tests.processes import free_port
+from tests.ports import free_port
 from tests.scripted import ScriptedProvider, cut
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("hub_stopped")]
