@@ -34,8 +34,8 @@ STAGES = {
     "generate": r"streaming/generation|streaming/engine|streaming/feeding",
     "publish": r"streaming/layers|streaming/redis_layer|channels_redis|redis/|msgpack",
     "journal": r"streaming/journal",
-    "hub": r"streaming/hub",
-    "reader": r"streaming/reader|streaming/frames",
+    "hub": r"streaming/(?:hub|messages)",
+    "reader": r"streaming/(?:reader|tail|frames)",
     "send": r"conversations/|uvicorn/|websockets/|channels/|asgiref/|chatsite/",
 }
 THREADS = {"journal": "commit", "checkpoints": "commit", "hub": "database reads"}

@@ -30,29 +30,29 @@ class DirectWrites:
 
 def _behind(send: Any) -> Write | None:
     """What writes to the client behind a server's `send`."""
-    server = getattr(send, "__self__", None)
+    server: Any = getattr(send, "__self__", None)
     module = type(server).__module__
     if module == f"{UVICORN}websockets.websockets_sansio_impl":
-        return _to_websocket(weakref.ref(server))
+        return _to_websocket(server.conn, server.transport)
     if module == f"{UVICORN}http.httptools_impl":
         return _to_response(weakref.ref(server))
     return None
 
 
-# Each asks what uvicorn's own `send` waits for, and what that and its libraries fail on. The server's side has the
+# Each asks what uvicorn's own `send` waits for, and what that and its libraries fail on. What that belongs to has the
 # scope and with it the extension: held here, it would be there until the garbage collector comes.
 
 
-def _to_websocket(server: Callable[[], Any]) -> Write:
+def _to_websocket(connection: Any, transport: Any) -> Write:
     from websockets.protocol import OPEN
 
+    # A server that was told to wait does so as long as there is more than this.
+    most, _ = transport.get_write_buffer_limits()
+
     def write(frames: bytes) -> bool:
-        protocol = server()
-        if protocol is None or protocol.conn.state is not OPEN:
+        if connection.state is not OPEN or transport.is_closing() or transport.get_write_buffer_size() > most:
             return False
-        if protocol.transport.is_closing() or not protocol.writable.is_set():
-            return False
-        protocol.transport.write(frames)
+        transport.write(frames)
         return True
 
     return write

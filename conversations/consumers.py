@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from functools import partial
+from operator import attrgetter
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import UUID
@@ -26,11 +27,13 @@ from conversations.watch import Key, evidence, get_watch
 from streaming.frames import Piece, encode
 from streaming.hub import get_hub
 from streaming.reader import Gone, Item, Opened, Reader
+from streaming.tail import Push
 
 logger = logging.getLogger(__name__)
 FORBIDDEN = 4403
 NOT_FOUND = 4404
 AT_ONCE_S = 1.0
+WHOLE = attrgetter("whole")
 BROKEN = 4500  # An application may not send 1011: daphne would raise and leave the client hanging.
 
 
@@ -71,7 +74,8 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         self.turns: set[str] = set()
         self.turning = asyncio.Lock()
         self.access = Access.of(self.scope)
-        self.write = writer(self.scope)
+        write = writer(self.scope)
+        self.push = Push(WHOLE, write) if write else None
         self.rendered = parse_qs(self.scope["query_string"]).get(b"render") == [b"html"]
         self.pk: UUID = self.scope["url_route"]["kwargs"]["pk"]
         await self.accept()
@@ -165,7 +169,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
             await self._refuse("attached", "This connection is attached already.")
             return
         # Joined before the next command is taken up: an ask may come right behind, and its stream is to be followed.
-        reader = Reader(self.conversation.topic, rendered=self.rendered, push=self._push)
+        reader = Reader(self.conversation.topic, rendered=self.rendered, push=self.push)
         await reader.join()
         self.reader = reader
         if self.open:  # The permission may have been refused meanwhile.
@@ -202,9 +206,6 @@ class ConversationConsumer(AsyncWebsocketConsumer):
             logger.log(level, "forwarding of %s failed", self.pk, exc_info=True)
             with contextlib.suppress(Exception):
                 await self.close(BROKEN)
-
-    def _push(self, piece: Piece) -> bool:
-        return self.write is not None and self.write(piece.whole)
 
     async def _send_item(self, item: Item) -> None:
         if isinstance(item, Piece):

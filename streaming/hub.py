@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 import uuid
-from bisect import bisect_right
 from collections.abc import Callable, Hashable, Iterable
 from contextvars import Context
 from datetime import timedelta
@@ -24,11 +23,11 @@ from django.db.models.functions import Now
 
 from streaming import metrics
 from streaming.background import DatabaseThread, start_apart
-from streaming.document import Document
 from streaming.frames import Piece
 from streaming.layers import receive_all
 from streaming.messages import Told, understood
 from streaming.models import Chunk, Stream, last_seq
+from streaming.tail import Tail
 
 if TYPE_CHECKING:
     from streaming.reader import Reader
@@ -38,78 +37,6 @@ T = TypeVar("T")
 LAYER_S = 2.0
 LATE_S = 10.0  # how long after its beginning a stream may appear: its transaction has to commit
 MESSAGES_AT_ONCE = 50
-SINGLE_PIECES = 32
-
-
-class Tail:
-    """The newest rows of one stream: every row in (start, last], a bounded number of bytes of them."""
-
-    def __init__(self, stream: str, last: int | None = None) -> None:
-        self.stream = stream
-        self.start = self.last = last  # None: nobody here has looked yet
-        self.heard = True  # since the last tick
-        self.announced = False  # to every reader of the topic
-        self.ended = False
-        self.gone = False
-        self.progress: dict[str, Any] | None = None
-        self.document: Document | None = None  # what the pages here show, once there is one
-        self.filling = asyncio.Lock()  # held while the document catches up with the log
-        self._pieces: list[Piece] = []
-        self._joined = 0  # of them are several that came
-        self._size = 0
-
-    def learn(self, seq: int) -> None:
-        """A reader has read up to `seq` in the database; only the first to say so sets where the tail begins."""
-        if self.last is None:
-            self.start = self.last = seq
-
-    def add(self, piece: Piece) -> bool:
-        """Take rows that follow on, or overlap what is kept; False if rows before them are missing."""
-        self.learn(piece.after)
-        assert self.last is not None
-        if piece.seq <= self.last:
-            return True
-        if piece.after > self.last:
-            return False
-        self._pieces.append(piece if piece.after == self.last else piece.since(self.last))
-        self.last = piece.seq
-        self.ended = piece.ends
-        self._size += self._pieces[-1].size
-        if len(self._pieces) - self._joined > 2 * SINGLE_PIECES:
-            self._join()
-        if self._size > 2 * settings.HUB_RECENT_BYTES:
-            self._trim()
-        return True
-
-    def _join(self) -> None:
-        """Keep only the newest as they came: the garbage collector walks everything there is, in one go."""
-        old = self._pieces[self._joined : -SINGLE_PIECES]
-        one = Piece.of(old)
-        self._pieces[self._joined : -SINGLE_PIECES] = [one]
-        self._joined += 1
-        self._size += one.size - sum(piece.size for piece in old)
-
-    def _trim(self) -> None:
-        """Forget the oldest half; readers that far behind read the database. The newest piece is always kept."""
-        dropped = 0
-        while self._size > settings.HUB_RECENT_BYTES and dropped < len(self._pieces) - 1:
-            self._size -= self._pieces[dropped].size
-            dropped += 1
-        del self._pieces[:dropped]
-        self._joined = max(self._joined - dropped, 0)
-        self.start = self._pieces[0].after
-
-    def behind(self, seq: int) -> bool:
-        """Whether a reader at `seq` is too far back for what is kept here."""
-        return self.start is not None and seq < self.start
-
-    def piece_after(self, seq: int) -> Piece | None:
-        """The first kept piece with rows behind `seq`, cut to them; None if there is none yet."""
-        at = bisect_right(self._pieces, seq, key=lambda piece: piece.seq)
-        if at == len(self._pieces):
-            return None
-        piece = self._pieces[at]
-        return piece if piece.after == seq else piece.since(seq)
 
 
 class Feed:
@@ -143,13 +70,10 @@ class Feed:
                 reader.follow(tail)
         return tail
 
-    def wake(self) -> None:
-        for reader in self.readers:
+    def wake(self, tail: Tail | None = None) -> None:
+        """Wake all readers, or those that do not stand at `tail`."""
+        for reader in self.readers if tail is None else tail.others(self.readers):
             reader.wake()
-
-    def hear(self, piece: Piece) -> None:
-        for reader in self.readers:
-            reader.hear(piece)
 
 
 class Hub:
@@ -254,7 +178,7 @@ class Hub:
         if told.rows:
             piece = Piece(tail.stream, told.after, tuple(told.rows))
             if tail.add(piece):
-                feed.hear(piece)
+                feed.wake(tail)
             else:
                 self._heal_soon(feed, tail)
         if told.progress:
@@ -281,7 +205,7 @@ class Hub:
                 return
             if rows:
                 tail.add(Piece(tail.stream, after, tuple(rows)))
-            feed.wake()
+            feed.wake(tail)
 
     async def tick(self) -> None:
         """Look for what no message told: turns begun, rows added, streams deleted; and leave topics nobody reads."""

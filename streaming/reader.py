@@ -2,16 +2,15 @@
 
 So a slow reader costs its positions and no more: while it lags within what the hub keeps it reads there, further back
 it reads the database, page by page, and either way it gets every row once and in order. One that has taken all there is
-and waits for more gets that from the hub at once: waking its task would cost as much as sending.
+stands at the tails of its streams, and what is added to them is written to its client at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -24,10 +23,9 @@ from django.db.models.functions import Now
 from streaming import metrics
 from streaming.document import Document
 from streaming.frames import Piece
-from streaming.hub import LATE_S, Feed, Hub, Tail, get_hub
+from streaming.hub import LATE_S, Feed, Hub, get_hub
 from streaming.models import LIVE, Chunk, Stream, last_seq
-
-logger = logging.getLogger(__name__)
+from streaming.tail import Push, Tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,6 @@ class Gone:
 
 
 Item = Opened | Piece | Reading | Gone
-Push = Callable[[Piece], bool]
 
 
 @dataclass(slots=True)
@@ -99,8 +96,8 @@ def standings(topic: str, named: list[uuid.UUID], since: uuid.UUID | None, age_s
 class Reader:
     """Follows a topic, or with `only` one stream of it. Use as a context manager, `attach`, then iterate `items`.
 
-    `rendered`: for pages, which get text as the HTML it makes. `push` sends a piece at once, or says that it cannot; it
-    is asked whenever one comes that is all there is, so such a piece is no item.
+    `rendered`: for pages, which get text as the HTML it makes. `push` writes to the client at once when all else was
+    taken, and that is no item then; not once the client acknowledges.
     """
 
     def __init__(
@@ -125,7 +122,7 @@ class Reader:
         self._known: set[str] = set()  # before it attached, and not asked for again
         self._missing: list[str] = []
         self._woken = False
-        self._waiting: asyncio.Future[None] | None = None  # for more, having handed over all there was
+        self._waiting: asyncio.Future[None] | None = None
         self._in_flight: deque[tuple[str, int, int]] | None = None  # from the first acknowledgement on
         self._unacked = 0
 
@@ -193,14 +190,13 @@ class Reader:
 
     def wake(self) -> None:
         self._woken = True
-        if self._waiting is not None:
-            if not self._waiting.done():
-                self._waiting.set_result(None)
-            self._waiting = None  # What comes now has to wait for what it is woken for.
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     def ack(self, stream: str, seq: int) -> None:
         """The client has taken in everything of `stream` up to `seq`. From the first ack on, what was sent and not
         acknowledged is bounded by READER_UNACKED_BYTES."""
+        self._step_back()  # From here on it is counted what is sent.
         kept: deque[tuple[str, int, int]] = deque()
         for sent in self._in_flight or ():
             if sent[0] == stream and sent[1] <= seq:
@@ -210,23 +206,28 @@ class Reader:
         self._in_flight = kept
         self.wake()
 
-    def hear(self, piece: Piece) -> None:
-        """Rows that the hub just heard of: pushed here and now, if they are all that this reader waits for."""
-        if self._push and self._waiting and not self._is_full:
-            cursor = self._cursors.get(piece.stream)
-            if cursor and cursor.seq == piece.after and self._pushes(self._push, piece):
-                self._advance(cursor, piece)
-                return
-        self.wake()
+    def _stand_by(self) -> None:
+        """Have the tails write what comes, where this reader has taken all there is."""
+        if self._push is not None and self._in_flight is None:
+            for cursor in self._cursors.values():
+                if cursor.seq == cursor.tail.last:
+                    cursor.tail.stand(self, self._push)
 
-    def _pushes(self, push: Push, piece: Piece) -> bool:
-        """One that fails must not keep the piece from the readers behind it; it is sent the other way from then on."""
-        try:
-            return push(piece)
-        except Exception:
-            logger.exception("a push of %s failed", piece.stream)
-            self._push = None
-            return False
+    def _step_back(self) -> None:
+        """Go on from where the tails are by now."""
+        if self._push is not None:
+            for cursor in self._cursors.values():
+                if cursor.tail.leave(self, self._push) and cursor.tail.last is not None:
+                    cursor.seq = cursor.tail.last
+
+    def stay(self, stream: str, seq: int) -> None:
+        """A tail this reader stands at moves on without it."""
+        self._cursors[stream].seq = seq
+
+    def cannot_push(self) -> None:
+        """Its client is written to by its task only from now on."""
+        self._step_back()
+        self._push = None
 
     async def items(self) -> AsyncIterator[Item]:
         """What comes next, for ever."""
@@ -248,10 +249,12 @@ class Reader:
                         return item
             if not self._woken:
                 self._waiting = asyncio.get_running_loop().create_future()
+                self._stand_by()
                 try:
                     await self._waiting
                 finally:
                     self._waiting = None
+                    self._step_back()
 
     @property
     def _is_full(self) -> bool:
@@ -264,7 +267,7 @@ class Reader:
             cursor.announced = True
             return Opened(tail.stream)
         if tail.gone:
-            self._finish(tail.stream)
+            self.finish(tail.stream)
             return Gone(tail.stream)
         if self._rendered and not await self._document(cursor):
             piece = None
@@ -332,9 +335,10 @@ class Reader:
             # An end read from the database may be news to the tail: its other readers still wait for a tick to find it.
             cursor.tail.learn(piece.seq)
             cursor.tail.ended = cursor.tail.last == piece.seq
-            self._finish(piece.stream)
+            self.finish(piece.stream)
         return piece
 
-    def _finish(self, stream: str) -> None:
+    def finish(self, stream: str) -> None:
+        """All of `stream` has been handed over."""
         del self._cursors[stream]
         self._finished.add(stream)

@@ -350,8 +350,9 @@ async def test_a_turn_that_could_not_be_read_is_announced_when_it_is_asked_for_a
         return turn(self, stream)
 
     monkeypatch.setattr(Conversation, "turn", failing_once)
-    # The asker announces the stream, not the forwarder.
+    # The asker announces the stream, not the forwarder, nor does a tick.
     monkeypatch.setattr(Reader, "follow_new", lambda self, stream: False)
+    monkeypatch.setattr(Reader, "missed", lambda self, stream: False)
     async with connected(conversation, alices_token) as socket:
         await socket.say({"type": "attach"}, ask(0))
         await socket.until("error", code="unavailable", key=KEYS[0])

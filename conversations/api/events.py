@@ -17,6 +17,7 @@ from conversations.api.following import COMMENT, SSE_HEADERS, Beat, Seen, follow
 from conversations.direct import writer
 from streaming.frames import Piece
 from streaming.hub import get_hub
+from streaming.tail import Push
 
 RETRY_MS = 1000
 
@@ -64,10 +65,7 @@ async def _body(
     # What a middleware has put into another iterator is its own to write.
     sent = getattr(response(), "_iterator", None)
     write = writer(scope) if getattr(sent, "ag_code", None) is _body.__code__ else None
-
-    def push(piece: Piece) -> bool:
-        return write is not None and write(piece.events)
-
+    push = Push(_words, write) if write else None
     stream = seen.stream
     async for item in follow(access, stream.pk, stream.topic, after, seen.known, push):
         if isinstance(item, Piece):
@@ -76,6 +74,11 @@ async def _body(
             yield COMMENT
         else:
             yield failure(item.code, item.detail)
+
+
+def _words(piece: Piece) -> bytes | None:
+    """With the end there is more to do than to write it."""
+    return None if piece.ends else piece.events
 
 
 def failure(code: str, detail: str) -> bytes:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,8 @@ from conversations.watch import evidence, get_watch
 from streaming.frames import Piece
 from streaming.hub import get_hub
 from streaming.models import Stream
-from streaming.reader import Gone, Push, Reader
+from streaming.reader import Gone, Reader
+from streaming.tail import Push
 
 logger = logging.getLogger(__name__)
 SSE_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
@@ -65,8 +67,8 @@ async def follow(
 ) -> AsyncIterator[Piece | Beat | BrokenOff]:
     """The rows behind `after` up to the `end`, or until it breaks off.
 
-    `known`: what the permission rests on; without it that is asked for once more. `push` sends words at once, or says
-    that it cannot: those are no items then.
+    `known`: what the permission rests on; without it that is asked for once more. `push`: how words are written at
+    once; those are no items then.
     """
     conversation = conversation_of(topic)
     try:
@@ -88,12 +90,12 @@ class Following:
         self._access = access
         self._conversation = conversation
         self._changed = changed
-        self._push = push
+        self.push = None if push is None else Push(push.form, partial(self._write, push.write))
         self._sent_at = time.monotonic()
 
-    def push(self, piece: Piece) -> bool:
-        """Send words at once. Whatever else is to happen with a piece, `items` sees to."""
-        if self._push is None or piece.ends or self._changed.is_set() or not self._push(piece):
+    def _write(self, write: Callable[[bytes], bool], data: bytes) -> bool:
+        """Whatever else is to happen, `items` sees to."""
+        if self._changed.is_set() or not write(data):
             return False
         self._sent_at = time.monotonic()
         return True

@@ -132,6 +132,32 @@ async def test_a_client_that_takes_nothing_in_is_not_written_to() -> None:
     assert written < 1000
 
 
+async def test_nothing_is_written_while_the_server_itself_has_to_wait() -> None:
+    waiting, goes_on = asyncio.Event(), asyncio.Event()
+    wrote: list[bool] = []
+
+    async def fill(write: Write, send: Any) -> None:
+        sending = asyncio.create_task(flood(send))
+        await waiting.wait()
+        wrote.append(write(piece("overtakes").whole))
+        goes_on.set()
+        await sending
+
+    async def flood(send: Any) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(0.2):
+                    await send({"type": "websocket.send", "text": "x" * 20_000})
+            except TimeoutError:
+                break
+        waiting.set()
+
+    async with served(fill) as url, connect(url, max_size=None, max_queue=1) as client:
+        await goes_on.wait()
+        client.transport.abort()
+    assert wrote == [False]
+
+
 @pytest.mark.parametrize("politely", [True, False])
 async def test_a_client_that_has_left_is_not_written_to(politely: bool) -> None:
     left = asyncio.Event()

@@ -18,10 +18,15 @@ from conversations.models import Conversation, Token
 from conversations.watch import get_watch
 from streaming.completions import Finish
 from streaming.frames import Piece
+from streaming.tail import Push
 from tests.conftest import DEADLINE_S, engine_with
 from tests.scripted import ScriptedProvider
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def words(piece: Piece) -> Piece | None:
+    return None if piece.ends else piece
 
 
 class Listener:
@@ -77,7 +82,7 @@ async def listener(
         assert pk is not None
         seen = await sync_to_async(seen_by)(access, pk)
         assert isinstance(seen, Seen)
-        items = follow(access, pk, seen.stream.topic, 0, seen.known, listener.push)
+        items = follow(access, pk, seen.stream.topic, 0, seen.known, Push(words, listener.push))
         listening = asyncio.create_task(listener.listen(items))
         gates[0].set()
         await listener.until(lambda: len(listener.said) == 1)

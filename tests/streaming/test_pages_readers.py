@@ -11,7 +11,7 @@ from asgiref.sync import sync_to_async
 
 from conversations.models import Message
 from streaming import document as documents
-from streaming import hub
+from streaming import tail as tails
 from streaming.document import Rendered
 from streaming.frames import Piece, Row
 from streaming.hub import get_hub
@@ -133,7 +133,7 @@ async def test_a_page_that_joins_ahead_of_the_others_costs_nobody_the_rows_betwe
 async def test_a_page_that_lags_while_it_is_too_early_to_render_repeats_nothing(
     running_stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "SINGLE_PIECES", 1)
+    monkeypatch.setattr(tails, "SINGLE_PIECES", 1)
     stream, words = str(running_stream.pk), [f" {seq}" for seq in range(3, 12)]
     async with (
         Reader(running_stream.topic, rendered=True) as one,

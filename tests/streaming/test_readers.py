@@ -17,14 +17,15 @@ from django.test import override_settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streaming import hub as hub_module
+from streaming import tail as tail_module
 from streaming.background import DatabaseThread
 from streaming.frames import FRAME_CHARS, ROW_CHARS, Piece, Row, fold
-from streaming.hub import Hub, Tail, get_hub
+from streaming.hub import Hub, get_hub
 from streaming.layers import LocalChannelLayer, group_send_all
 from streaming.messages import rows_message, understood
 from streaming.models import Chunk, Entry, Outcome, Stream, new_id
-from streaming.reader import Gone, Opened, Push, Reader, standings
+from streaming.reader import Gone, Opened, Reader, standings
+from streaming.tail import Push, Tail
 from tests.conftest import DEADLINE_S, add, new_stream
 from tests.follower import Follower
 
@@ -47,11 +48,16 @@ STEPS = st.lists(
 )
 
 
+def as_it_is(piece: Piece) -> Piece:
+    return piece
+
+
 class Seat:
     """A reader on a server that can be written to at once, with a client that is awake or takes nothing in."""
 
     def __init__(self) -> None:
         self.pushed: list[int] = []
+        self.repeated: list[int] = []
         self.awake = asyncio.Event()
         self.awake.set()
 
@@ -74,7 +80,11 @@ class Seat:
 
     def show(self, piece: Piece) -> None:
         for text in piece.native:
-            self.follower.apply(json.loads(text))
+            try:
+                self.follower.apply(json.loads(text))
+            except AssertionError:
+                self.repeated.append(piece.seq)
+                raise
 
     @property
     def text(self) -> str:
@@ -86,9 +96,11 @@ class Seat:
                 await asyncio.sleep(0.001)
 
     async def leave(self) -> None:
+        """Fails if anything came twice, or if the task did."""
         self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
+        (how,) = await asyncio.gather(self.task, return_exceptions=True)
         self.reader.leave()
+        assert isinstance(how, asyncio.CancelledError) and not self.repeated
 
 
 class Theatre:
@@ -153,9 +165,9 @@ class Theatre:
         await reader.attach(follower.positions)
         self.readers.append((reader, follower))
 
-    async def sit_down(self, after: int, push: Push | None = None) -> Seat:
+    async def sit_down(self, after: int, push: Callable[[Piece], bool] | None = None) -> Seat:
         seat = Seat()
-        await self.attach(after, push=push or seat.push)
+        await self.attach(after, push=Push(as_it_is, push or seat.push))
         seat.sit(*self.readers.pop())
         self.seats.append(seat)
         return seat
@@ -242,7 +254,7 @@ async def run(steps: list[tuple[Any, ...]], last_fate: str) -> None:
 def test_whatever_happens_to_the_messages_every_reader_has_the_text_of_the_database(
     steps: list[tuple[Any, ...]], last_fate: str, recent_bytes: int
 ) -> None:
-    with override_settings(HUB_RECENT_BYTES=recent_bytes), patch.object(hub_module, "SINGLE_PIECES", 2):
+    with override_settings(HUB_RECENT_BYTES=recent_bytes), patch.object(tail_module, "SINGLE_PIECES", 2):
         asyncio.run(run(steps, last_fate))
 
 
@@ -357,6 +369,67 @@ async def test_a_push_that_fails_keeps_nothing_from_anybody(theatre: Theatre, ca
         await seat.leave()
 
 
+async def test_a_push_that_fails_for_one_stream_repeats_nothing_of_another(theatre: Theatre) -> None:
+    other = await sync_to_async(lambda: Stream.objects.claim(new_stream(theatre.stream.topic).pk, "w", 600))()
+    assert other is not None
+    second, failing = Theatre(theatre.hub, other), set()
+
+    def push(piece: Piece) -> bool:
+        if piece.stream in failing:
+            raise AttributeError("a server that has changed")
+        return seat.push(piece)
+
+    async def shown(*texts: str) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while {shown.text for shown in seat.follower.streams.values()} != set(texts):
+                await asyncio.sleep(0.001)
+
+    seat = await theatre.sit_down(0, push)
+    for each, letter in ((theatre, "a"), (second, "1")):
+        await each.commit([("text", letter)], "deliver")
+    await shown("a", "1")
+    failing.add(str(theatre.stream.pk))
+    for each, letter in ((theatre, "b"), (second, "2")):  # Within one turn of the loop.
+        theatre.hub._hear(theatre.hub._feeds[theatre.stream.topic], *understood([each.message_at(2, letter)]))
+    await shown("ab", "12")
+    await seat.leave()
+
+
+async def test_a_piece_that_cannot_be_formed_for_a_push_is_not_lost(theatre: Theatre) -> None:
+    broken: list[Piece] = []
+
+    def once_broken(piece: Piece) -> Piece:
+        if not broken:
+            broken.append(piece)
+            raise ValueError("not to be encoded")
+        return piece
+
+    seat = Seat()
+    await theatre.attach(0, push=Push(once_broken, seat.push))
+    seat.sit(*theatre.readers.pop())
+    for n, letter in enumerate("abcd", 1):
+        await theatre.commit([("text", letter)], "deliver")
+        await seat.shows("abcd"[:n])
+    assert broken and seat.pushed
+    await seat.leave()
+
+
+async def test_an_end_leaves_nobody_at_the_tail(theatre: Theatre) -> None:
+    seat = await theatre.sit_down(0)
+    await theatre.commit([("text", "a")], "deliver")
+    tail = theatre.hub._feeds[theatre.stream.topic].tail(str(theatre.stream.pk))
+    async with asyncio.timeout(DEADLINE_S):
+        while tail.others({seat.reader}):
+            await asyncio.sleep(0)
+    await theatre.commit([("end", "")], "deliver", Outcome("done"))
+    async with asyncio.timeout(DEADLINE_S):
+        while not seat.follower.done(str(theatre.stream.pk)):
+            await asyncio.sleep(0.001)
+    assert seat.pushed[-1] == 2
+    assert tail.others({seat.reader}) and not seat.reader.follow(tail)
+    await seat.leave()
+
+
 async def test_what_comes_while_a_client_takes_nothing_in_waits_behind_what_it_was_being_sent(theatre: Theatre) -> None:
     dozing, awake = await theatre.sit_down(0), await theatre.sit_down(0)
     await theatre.commit([("text", "a")], "deliver")
@@ -384,9 +457,13 @@ async def test_a_client_that_acknowledges_is_not_sent_more_than_it_may_be_behind
     await theatre.commit([("text", "a")], "deliver")
     await seat.shows("a")
     seat.reader.ack(str(theatre.stream.pk), 1)
-    for letter in "bc":
-        await theatre.commit([("text", letter)], "deliver")
+    # In the same turn of the loop: its task has had no time to hear of it.
+    theatre.hub._hear(theatre.hub._feeds[theatre.stream.topic], *understood([theatre.message_at(2, "b")]))
+    assert seat.text == "a"
+    theatre.seq = 2
+    await theatre.deliver(theatre.message_at(3, "c"))
     await other.shows("abc")
+    await seat.shows("ab")
     assert seat.text == "ab"
     seat.reader.ack(str(theatre.stream.pk), 2)
     await seat.shows("abc")
