@@ -17,6 +17,7 @@ a commit stays with the ORM.
 from __future__ import annotations
 
 import json
+import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -27,6 +28,8 @@ import orjson
 from django.db import DEFAULT_DB_ALIAS, DataError, OperationalError, ProgrammingError, connections, transaction
 from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn
 
 from streaming.frames import RETRY
 
@@ -52,6 +55,8 @@ SELECT held.id, json_extract(said.value, '$[2]'), json_extract(said.value, '$[3]
 FROM json_each(%s) AS said CROSS JOIN streaming_stream AS held
 WHERE held.id = json_extract(said.value, '$[0]') AND held.lease = json_extract(said.value, '$[1]')
 """
+ADD_IN_LOOP = ADD_SQLITE.replace("%s", "?")
+ADD_WORDS = b"add_rows"
 PASSING_OVER = "ON CONFLICT (stream_id, seq) DO NOTHING"
 # What the rows of a stream add up to: streaming.frames.fold, by the database. SQLite keeps to the order of a subquery.
 END_POSTGRESQL = """
@@ -105,14 +110,33 @@ def append(entries: Sequence[Entry], *, again: bool = False) -> tuple[int, dict[
             add, end = (ADD_POSTGRESQL if again else _call("add_rows")), _call("end_stream")
         else:
             add, end = ADD_SQLITE, END_SQLITE
-        added = (add + PASSING_OVER * again, _rows(cursor, entries))
+        added = (add + PASSING_OVER * again, _values(database.vendor, entries))
         notes = [(entry.stream, each) for entry in entries for each in _notes(entry, end, NOW[database.vendor])]
         run = _as_one if database.vendor == "postgresql" else _in_turn
         count, *noted = run(cursor, [added, *(statement for _, statement in notes)])
     return count, {stream: bool(done) for (stream, _), done in zip(notes, noted, strict=True)}
 
 
-def _rows(cursor: CursorWrapper, entries: Sequence[Entry]) -> list[Any]:
+def add_words(connection: sqlite3.Connection, entries: Sequence[Entry]) -> int:
+    """The same on a connection that is SQLite's own, for entries of which there is nothing to note."""
+    return connection.execute(ADD_IN_LOOP, _values("sqlite", entries)).rowcount
+
+
+def words(entries: Sequence[Entry]) -> list[bytes]:
+    """The values of ADD_WORDS, for entries of which there is nothing to note."""
+    return [value.encode() for value in _values("postgresql", entries)]
+
+
+def tell(connection: PGconn) -> None:
+    """Prepare ADD_WORDS on a connection that is libpq's own."""
+    sql, types = PREPARED["add_rows"]
+    places = tuple(f"${number}::{kind}" for number, kind in enumerate(types, 1))
+    prepared = connection.prepare(ADD_WORDS, (sql % places).encode())
+    if prepared.status != ExecStatus.COMMAND_OK:
+        raise OperationalError(prepared.get_error_message())
+
+
+def _values(vendor: str, entries: Sequence[Entry]) -> list[str]:
     """The values of the statement that adds rows."""
     said = [
         (
@@ -128,9 +152,10 @@ def _rows(cursor: CursorWrapper, entries: Sequence[Entry]) -> list[Any]:
     ]
     if any("\0" in row[4] for row in said):
         raise DataError("a text has a NUL character")  # PostgreSQL says so too; SQLite would cut the text off there.
-    values = [cursor.db.ops.adapt_datetimefield_value(timezone.now()), orjson.dumps(said).decode()]
-    locked = ["{" + ",".join({row[0] for row in said}) + "}"]
-    return locked + values if cursor.db.vendor == "postgresql" else values
+    now, document = timezone.now().isoformat(" ", "microseconds"), orjson.dumps(said).decode()
+    if vendor == "postgresql":
+        return ["{" + ",".join({row[0] for row in said}) + "}", now, document]
+    return [now.removesuffix("+00:00"), document]
 
 
 def _notes(entry: Entry, end: str, now: str) -> Iterator[Statement]:

@@ -69,6 +69,13 @@ class Entry:
     first_words: bool = False
     outcome: Outcome | None = None
 
+    @property
+    def is_words(self) -> bool:
+        """Whether there is nothing to note of the stream itself."""
+        if self.first_words or self.outcome is not None:
+            return False
+        return all(row.kind in SPOKEN for row in self.rows)
+
 
 class StreamQuerySet(models.QuerySet["Stream"]):
     def live(self) -> StreamQuerySet:
@@ -97,7 +104,8 @@ class StreamQuerySet(models.QuerySet["Stream"]):
         return self.filter(pk=pk, lease=lease).first() if won else None
 
     def renew(self, leases: Iterable[uuid.UUID], lease_s: float) -> None:
-        self.filter(lease__in=list(leases)).update(lease_until=Now() + timedelta(seconds=lease_s))
+        with transaction.atomic():
+            self.filter(lease__in=list(leases))._locked().update(lease_until=Now() + timedelta(seconds=lease_s))
 
     def hand_back(self, leases: Iterable[uuid.UUID]) -> list[uuid.UUID]:
         """Give unfinished streams up at once, and tell which; a clean hand-over does not use up an attempt."""
@@ -113,7 +121,13 @@ class StreamQuerySet(models.QuerySet["Stream"]):
         A program that feeds a stream hears nothing between its requests, so it loses its lease at once to an engine.
         """
         lease = Case(When(fed=True, then=None), default=F("lease"))
-        return self.live().filter(stop_requested_at=None).update(stop_requested_at=Now(), lease=lease)
+        with transaction.atomic():
+            asked = self.live().filter(stop_requested_at=None)._locked()
+            return asked.update(stop_requested_at=Now(), lease=lease)
+
+    def _locked(self) -> StreamQuerySet:
+        """The same, to be updated: locked in the order in which commits lock them, or each would wait for the other."""
+        return Stream.objects.filter(pk__in=self.select_for_update(of=("self",)).order_by("pk").values("pk"))
 
     def append(self, entries: Sequence[Entry], *, again: bool = False) -> set[uuid.UUID]:
         """Add the entries' rows, and keep the streams' own columns in step with what they tell, all in one transaction;

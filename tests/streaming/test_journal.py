@@ -130,6 +130,15 @@ async def test_while_a_commit_runs_nothing_is_told_and_what_is_said_becomes_one_
     assert await stored(log) == ["first", "second"]
 
 
+async def test_what_is_committed_already_is_not_waited_for(desk: Desk) -> None:
+    log = await desk.log()
+    await committed(log)
+    log.say("text", "all there is")
+    for _ in range(2):
+        await committed(log)
+    assert await stored(log) == ["all there is"]
+
+
 async def test_many_streams_are_committed_together(desk: Desk, monkeypatch: Any) -> None:
     slow, logs = Slow(monkeypatch), [await desk.log() for _ in range(5)]
     batches: list[int] = []

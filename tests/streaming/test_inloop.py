@@ -1,0 +1,189 @@
+"""Commits in the event loop: few words at once, nothing waited for, nothing lost where the thread has to help."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from channels.layers import BaseChannelLayer
+from django.db import connection
+
+from streaming import commit, inloop
+from streaming.inloop import InLoop
+from streaming.journal import LeaseLost, Log
+from streaming.models import Chunk, Outcome, Stream, StreamQuerySet
+from tests.conftest import DEADLINE_S
+from tests.streaming.test_journal import Desk, Slow, committed, desk_with, stored
+
+pytestmark = [pytest.mark.embedded, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+async def desk(layer: BaseChannelLayer) -> AsyncIterator[Desk]:
+    async with desk_with(layer) as desk:
+        yield desk
+
+
+@pytest.fixture
+def by_thread(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many streams each commit was about that went by the thread."""
+    found: list[int] = []
+    append = StreamQuerySet.append
+
+    def counting(streams: StreamQuerySet, entries: Any, **kwargs: Any) -> Any:
+        found.append(len(entries))
+        return append(streams, entries, **kwargs)
+
+    monkeypatch.setattr(StreamQuerySet, "append", counting)
+    return found
+
+
+async def speaking(desk: Desk) -> Log:
+    """A log whose first words, of which there is more to note, are committed."""
+    log = await desk.log()
+    log.say("text", "Once")
+    await committed(log)
+    return log
+
+
+@contextmanager
+def somebody_writes() -> Iterator[None]:
+    other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.close()
+
+
+async def test_a_few_words_need_no_thread(desk: Desk, by_thread: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    logs = [await speaking(desk) for _ in range(3)]
+    slow = Slow(monkeypatch)
+    for word in (" upon", " a", " time"):
+        for log in logs:
+            log.say("text", word)
+        for log in logs:
+            await committed(log)
+    assert [await stored(log) for log in logs] == [["Once", " upon", " a", " time"]] * 3
+    assert not slow.entered.is_set()
+
+
+async def test_a_row_is_the_same_whoever_adds_it(desk: Desk, by_thread: list[int]) -> None:
+    log = await speaking(desk)
+    log.say("text", ' "up\\on" ü😀')
+    await committed(log)
+    assert by_thread == [1]
+    first, second = [chunk async for chunk in Chunk.objects.order_by("seq")]
+    assert (second.seq, second.kind, second.text, second.data) == (2, "text", ' "up\\on" ü😀', None)
+    assert 0 <= (second.created_at - first.created_at).total_seconds() < 10
+
+
+async def test_who_writes_meanwhile_is_waited_for_by_the_thread_and_not_by_the_loop(
+    desk: Desk, by_thread: list[int]
+) -> None:
+    log = await speaking(desk)
+    with somebody_writes():
+        log.say("text", " upon")
+        began = time.monotonic()
+        async with asyncio.timeout(DEADLINE_S):
+            while len(by_thread) < 2:
+                await asyncio.sleep(0.001)
+        assert time.monotonic() - began < 5  # SQLite's own patience is 20 s.
+    await committed(log)
+    assert await stored(log) == ["Once", " upon"]
+
+
+async def test_a_lease_that_is_lost_costs_the_others_of_its_commit_nothing(desk: Desk, by_thread: list[int]) -> None:
+    logs = [await speaking(desk) for _ in range(3)]
+    by_thread.clear()
+    lost = logs.pop(1)
+    await sync_to_async(Stream.objects.filter(pk=lost.stream).update)(lease=None)
+    for log in (lost, *logs):
+        log.say("text", " upon")
+    for log in logs:
+        await committed(log)
+    with pytest.raises(LeaseLost):
+        lost.say("text", " a")
+    assert by_thread == [3]
+    assert [await stored(log) for log in (lost, *logs)] == [["Once"], ["Once", " upon"], ["Once", " upon"]]
+
+
+async def test_what_is_more_than_words_or_more_than_a_few_goes_by_the_thread(
+    desk: Desk, by_thread: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inloop, "ENTRIES", 2)
+    monkeypatch.setattr(inloop, "CHARS", 100)
+    logs = [await speaking(desk) for _ in range(3)]
+    by_thread.clear()
+    for log in logs:
+        log.say("text", " upon")
+    for log in logs:
+        await committed(log)
+    assert by_thread == [3]
+    logs[0].say("text", "x" * 101)
+    await committed(logs[0])
+    logs[1].note("retry", attempt=2, of=3, wait_s=1, reason="busy")
+    await committed(logs[1])
+    await logs[2].end(Outcome("done"))
+    assert by_thread == [3, 1, 1, 1]
+    assert (await Stream.objects.aget(pk=logs[2].stream)).text == "Once upon"
+
+
+async def test_a_slow_disk_holds_the_loop_up_for_a_small_part_of_the_time(
+    desk: Desk, by_thread: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_words, now, slow_s = commit.add_words, [1000.0], [0.1]
+
+    def slowly(*args: Any) -> int:
+        now[0] += slow_s[0]
+        return add_words(*args)
+
+    monkeypatch.setattr(commit, "add_words", slowly)
+    monkeypatch.setattr(inloop, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    log = await speaking(desk)
+    by_thread.clear()
+    for waited_s, went_by_thread in ((0, 0), (0, 1), (19, 2), (2, 2), (0, 3)):
+        now[0] += waited_s
+        log.say("text", "x")
+        await committed(log)
+        assert len(by_thread) == went_by_thread
+    slow_s[0] = 0.001
+    now[0] += 21
+    for _ in range(3):
+        log.say("text", "x")
+        await committed(log)
+    assert len(by_thread) == 3
+    assert "".join(await stored(log)) == "Once" + "x" * 8
+
+
+async def test_a_connection_that_fails_leaves_it_to_the_thread(desk: Desk, by_thread: list[int]) -> None:
+    log = await speaking(desk)
+    in_loop: Any = desk.journal._near
+    assert isinstance(in_loop, InLoop)
+    await in_loop.close()
+    log.say("text", " upon")
+    await committed(log)
+    assert await stored(log) == ["Once", " upon"]
+    assert by_thread == [1, 1]
+
+
+@pytest.mark.parametrize("unwritable", [" a\0time", " \ud800"])
+async def test_what_cannot_be_written_is_refused_by_the_thread(
+    desk: Desk, by_thread: list[int], unwritable: str
+) -> None:
+    good, bad = await speaking(desk), await speaking(desk)
+    by_thread.clear()
+    good.say("text", " upon")
+    bad.say("text", unwritable)
+    await asyncio.gather(committed(good), committed(bad), return_exceptions=True)
+    with pytest.raises(LeaseLost):
+        bad.say("text", "!")
+    assert (await stored(good), await stored(bad)) == (["Once", " upon"], ["Once"])
+    assert by_thread == [2, 1, 1]

@@ -1,0 +1,321 @@
+"""Commits that the event loop asks PostgreSQL for: stored and told like any other, whatever the connection does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+from asgiref.sync import sync_to_async
+from channels.layers import BaseChannelLayer
+from django.db import connection, connections, transaction
+
+from streaming import nonblocking
+from streaming.frames import Row
+from streaming.journal import LeaseLost, Log
+from streaming.models import Chunk, Entry, Outcome, Stream, StreamQuerySet
+from streaming.nonblocking import Nonblocking
+from tests.conftest import DEADLINE_S, new_stream
+from tests.streaming.test_journal import Desk, Slow, committed, desk_with, stored
+
+pytestmark = [pytest.mark.scaled, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+async def desk(layer: BaseChannelLayer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
+    monkeypatch.setattr(nonblocking, "AWAY_S", 0)
+    async with desk_with(layer) as desk:
+        yield desk
+
+
+@pytest.fixture
+def by_thread(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
+    """Of each commit that went by the thread: how many streams it was about, whether it may have been done before."""
+    found: list[tuple[int, bool]] = []
+    append = StreamQuerySet.append
+
+    def noting(streams: StreamQuerySet, entries: Any, *, again: bool = False) -> Any:
+        found.append((len(entries), again))
+        return append(streams, entries, again=again)
+
+    monkeypatch.setattr(StreamQuerySet, "append", noting)
+    return found
+
+
+async def speaking(desk: Desk) -> Log:
+    """A log whose first words are committed, by a journal that is connected."""
+    log = await desk.log()
+    log.say("text", "Once")
+    await committed(log)
+    await connected(desk)
+    return log
+
+
+async def connected(desk: Desk) -> psycopg.Connection:
+    async with asyncio.timeout(DEADLINE_S):
+        while (found := near(desk)._connection) is None:
+            await asyncio.sleep(0.001)
+    return found
+
+
+def near(desk: Desk) -> Nonblocking:
+    assert isinstance(desk.journal._near, Nonblocking)
+    return desk.journal._near
+
+
+def on_a_connection(function: Callable[[], Any]) -> Any:
+    """In a thread of its own, with a connection of its own."""
+
+    def run() -> Any:
+        try:
+            return function()
+        finally:
+            connections.close_all()
+
+    return asyncio.to_thread(run)
+
+
+def terminate(pid: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+
+async def test_words_need_no_thread(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    logs = [await speaking(desk) for _ in range(3)]
+    slow = Slow(monkeypatch)
+    for word in (' "up\\on" ', "ü😀", " time"):
+        for log in logs:
+            log.say("text", word)
+        for log in logs:
+            await committed(log)
+    assert [await stored(log) for log in logs] == [["Once", ' "up\\on" ', "ü😀", " time"]] * 3
+    assert not slow.entered.is_set()
+    first, *_, last = [chunk async for chunk in Chunk.objects.filter(stream=logs[0].stream).order_by("seq")]
+    assert last.data is None and 0 <= (last.created_at - first.created_at).total_seconds() < 10
+
+
+async def test_what_is_more_than_words_goes_by_the_thread(desk: Desk, by_thread: list[Any]) -> None:
+    log = await speaking(desk)
+    log.note("retry", attempt=2, of=3, wait_s=1, reason="busy")
+    await committed(log)
+    await log.end(Outcome("done"))
+    assert by_thread == [(1, False)] * 3
+    assert (await Stream.objects.aget(pk=log.stream)).text == "Once"
+
+
+async def test_a_lease_that_is_lost_costs_the_others_of_its_commit_nothing(desk: Desk, by_thread: list[Any]) -> None:
+    logs = [await speaking(desk) for _ in range(3)]
+    by_thread.clear()
+    lost = logs.pop(1)
+    await sync_to_async(Stream.objects.filter(pk=lost.stream).update)(lease=None)
+    for log in (lost, *logs):
+        log.say("text", " upon")
+    for log in logs:
+        await committed(log)
+    with pytest.raises(LeaseLost):
+        lost.say("text", " a")
+    assert by_thread == [(3, True)]
+    assert [await stored(log) for log in (lost, *logs)] == [["Once"], ["Once", " upon"], ["Once", " upon"]]
+
+
+async def test_more_than_a_socket_takes_at_once_arrives(
+    desk: Desk, by_thread: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = await speaking(desk)
+    send_on, sent_on = Nonblocking._send_on, asyncio.Event()
+
+    def noting(self: Nonblocking, connection: psycopg.Connection) -> None:
+        sent_on.set()
+        send_on(self, connection)
+
+    monkeypatch.setattr(Nonblocking, "_send_on", noting)
+    server = psutil.Process((await connected(desk)).info.backend_pid)
+    words = "long " * 4_000_000
+    server.suspend()
+    try:
+        log.say("text", words)
+        async with asyncio.timeout(DEADLINE_S):
+            while near(desk)._answer is None:
+                await asyncio.sleep(0.001)
+    finally:
+        server.resume()
+    await committed(log)
+    assert sent_on.is_set()
+    sent_on.clear()
+    log.say("text", ".")
+    await committed(log)
+    assert "".join(await stored(log)) == f"Once{words}."
+    assert by_thread == [(1, False)] and not sent_on.is_set()
+
+
+async def test_a_connection_that_breaks_in_its_commit_adds_the_rows_once(desk: Desk, by_thread: list[Any]) -> None:
+    log = await speaking(desk)
+    pid = (await connected(desk)).info.backend_pid
+    waits, goes_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            Stream.objects.select_for_update().get(pk=log.stream)
+            waits.set()
+            assert goes_on.wait(DEADLINE_S)
+
+    holding = asyncio.create_task(on_a_connection(hold))
+    await asyncio.to_thread(waits.wait, DEADLINE_S)
+    log.say("text", " upon")
+    await on_a_connection(lambda: terminate(pid))
+    goes_on.set()
+    await holding
+    await committed(log)
+    assert await stored(log) == ["Once", " upon"]
+    assert by_thread[1:] == [(1, True)]
+
+
+async def test_a_connection_that_breaks_as_it_is_asked_leaves_nothing_behind(desk: Desk, by_thread: list[Any]) -> None:
+    log = await speaking(desk)
+    broken = (await connected(desk)).fileno()
+    with socket.socket(fileno=os.dup(broken)) as line:
+        line.shutdown(socket.SHUT_RDWR)
+    log.say("text", "x" * 20_000)  # So much that libpq finds it out by itself, and closes its socket.
+    await desk.journal.step()  # Before the loop has looked.
+    assert near(desk)._connection is None and near(desk)._loop.remove_reader(broken) is False
+    log.say("text", " upon")
+    await committed(log)
+    await connected(desk)
+    log.say("text", " a")
+    await committed(log)
+    assert await stored(log) == ["Once", "x" * 20_000, " upon", " a"]
+    assert by_thread[1:] == [(1, True), (1, False)]
+
+
+async def test_a_database_to_which_nobody_can_connect_any_more_delays_no_commit(
+    desk: Desk, by_thread: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried, goes_on = threading.Semaphore(0), threading.Event()
+
+    def hang() -> Any:
+        tried.release()
+        assert goes_on.wait(DEADLINE_S)
+        raise psycopg.OperationalError("timeout expired")
+
+    monkeypatch.setattr(nonblocking, "_connected", hang)
+    monkeypatch.setattr(nonblocking, "AWAY_S", 3600)
+    log = await desk.log()
+    for word in ("Once", " upon"):
+        log.say("text", word)
+        await committed(log)
+    assert await asyncio.to_thread(tried.acquire, timeout=DEADLINE_S)
+    goes_on.set()
+    async with asyncio.timeout(DEADLINE_S):
+        while near(desk)._connecting is not None:
+            await asyncio.sleep(0.001)
+    log.say("text", " a")
+    await committed(log)
+    assert near(desk)._connecting is None  # Not again so soon.
+    assert await stored(log) == ["Once", " upon", " a"] and len(by_thread) == 3
+
+
+async def test_a_commit_whose_answer_is_lost_adds_the_rows_once(
+    desk: Desk, by_thread: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = await speaking(desk)
+    hear, cut = Nonblocking._hear, [True]
+
+    def break_off(self: Nonblocking, connection: psycopg.Connection) -> None:
+        if cut:
+            cut.pop()
+            self._fail(psycopg.OperationalError("cut"))
+        else:
+            hear(self, connection)
+
+    near(desk)._loop.add_reader(near(desk)._socket, break_off, near(desk), await connected(desk))
+    log.say("text", " upon")
+    await committed(log)
+    assert await stored(log) == ["Once", " upon"]
+    assert by_thread[1:] == [(1, True)] and not cut
+
+
+async def test_a_connection_that_was_lost_meanwhile_is_made_anew(desk: Desk, by_thread: list[Any]) -> None:
+    log = await speaking(desk)
+    pid = (await connected(desk)).info.backend_pid
+    await on_a_connection(lambda: terminate(pid))
+    async with asyncio.timeout(DEADLINE_S):
+        while near(desk)._connection is not None:
+            await asyncio.sleep(0.001)
+    log.say("text", " upon")
+    await committed(log)
+    assert (await connected(desk)).info.backend_pid != pid
+    by_thread.clear()
+    log.say("text", " a")
+    await committed(log)
+    assert await stored(log) == ["Once", " upon", " a"] and not by_thread
+
+
+async def test_a_connection_that_does_not_know_the_statement_costs_nothing(desk: Desk, by_thread: list[Any]) -> None:
+    log = await speaking(desk)
+    (await connected(desk)).pgconn.exec_(b"DEALLOCATE ALL")
+    log.say("text", " upon")
+    await committed(log)
+    log.say("text", " a")
+    await committed(log)
+    assert by_thread[1:] == [(1, False)] * 2
+    await connected(desk)
+    log.say("text", " time")
+    await committed(log)
+    assert await stored(log) == ["Once", " upon", " a", " time"] and len(by_thread) == 3
+
+
+@pytest.mark.parametrize("unwritable", [" a\0time", " \ud800"])
+async def test_what_cannot_be_written_is_refused_by_the_thread(
+    desk: Desk, by_thread: list[Any], unwritable: str
+) -> None:
+    good, bad = await speaking(desk), await speaking(desk)
+    by_thread.clear()
+    good.say("text", " upon")
+    bad.say("text", unwritable)
+    await asyncio.gather(committed(good), committed(bad), return_exceptions=True)
+    with pytest.raises(LeaseLost):
+        bad.say("text", "!")
+    assert (await stored(good), await stored(bad)) == (["Once", " upon"], ["Once"])
+    assert by_thread == [(2, False), (1, False), (1, False)]
+
+
+def test_leases_are_renewed_and_stops_asked_for_while_words_are_committed() -> None:
+    """Each locks many streams, and none may lock them in an order of its own."""
+    found = [Stream.objects.claim(new_stream().pk, "w", 600) for _ in range(40)]
+    streams = [stream for stream in found if stream is not None]
+    leases = [stream.lease for stream in streams if stream.lease]
+    failed: list[BaseException] = []
+
+    def often(work: Callable[[int], object]) -> threading.Thread:
+        def run() -> None:
+            try:
+                for n in range(60):
+                    work(n)
+            except BaseException as error:
+                failed.append(error)
+            finally:
+                connections.close_all()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    def commit(n: int) -> None:
+        row = (Row(n + 1, "text", "x", None),)
+        lost = Stream.objects.append([Entry(stream.pk, stream.lease, row) for stream in streams if stream.lease])
+        assert not lost
+
+    def stop(_: int) -> None:
+        Stream.objects.filter(worker="w").request_stop()
+        with transaction.atomic():
+            Stream.objects.filter(worker="w")._locked().update(stop_requested_at=None)
+
+    for thread in [often(commit), often(lambda _: Stream.objects.renew(leases, 600)), often(stop)]:
+        thread.join(DEADLINE_S * 3)
+    assert not failed and Chunk.objects.count() == 40 * 60
