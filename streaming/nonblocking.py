@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 AWAY_S = 1.0
+LOOK_S = 1.0
 
 
 class Nonblocking:
@@ -35,9 +36,9 @@ class Nonblocking:
     elsewhere = True  # The loop has time for other things meanwhile.
 
     def __init__(self) -> None:
+        self._connection: psycopg.Connection | None = None
         self._thread = DatabaseThread("connect")
         self._loop = asyncio.get_running_loop()
-        self._connection: psycopg.Connection | None = None
         # By a number of the loop's own: libpq closes the other as soon as it finds the connection broken, and the loop
         # would go on to watch whatever has that number next.
         self._socket = -1
@@ -64,7 +65,7 @@ class Nonblocking:
             return 0
         try:
             result = await self._ask(self._connection, values)
-        except psycopg.Error as error:
+        except Exception as error:
             raise OperationalError(str(error)) from error
         if result.status == ExecStatus.COMMAND_OK:
             return result.command_tuples or 0
@@ -96,15 +97,29 @@ class Nonblocking:
     def _hear(self, connection: psycopg.Connection) -> None:
         """Something has come: some of an answer, or that the connection is no more."""
         try:
-            connection.pgconn.consume_input()
-            while not connection.pgconn.is_busy():
-                result, self._result = self._result, connection.pgconn.get_result()
-                if self._result is None:
-                    if result is not None and self._answer is not None and not self._answer.done():
-                        self._answer.set_result(result)
+            for _ in range(2):  # Behind what has come there may be an error, and uvloop tells of one only once.
+                connection.pgconn.consume_input()
+                if self._is_over(connection):
                     return
         except psycopg.Error as error:
             self._fail(error)
+
+    def _is_over(self, connection: psycopg.Connection) -> bool:
+        """Take what has come, up to the end of the answer; whether that was there."""
+        while not connection.pgconn.is_busy():
+            result, self._result = self._result, connection.pgconn.get_result()
+            if self._result is None:
+                if result is not None and self._answer is not None and not self._answer.done():
+                    self._answer.set_result(result)
+                return True
+        return False
+
+    def _look(self, connection: psycopg.Connection) -> None:
+        """No commit may hang on what a loop did not tell."""
+        if connection is self._connection:
+            if self._answer is not None:
+                self._hear(connection)
+            self._loop.call_later(LOOK_S, self._look, connection)
 
     def _fail(self, error: psycopg.Error) -> None:
         self._drop()
@@ -117,15 +132,22 @@ class Nonblocking:
 
     async def _connect(self) -> None:
         try:
-            self._connection = await self._thread.run(_connected)
+            self._watch(await self._thread.run(_connected))
         except Exception as error:
             logger.info("commits go by the thread for now: %r", error)
             self._away_until = time.monotonic() + AWAY_S
-        else:
-            self._socket = os.dup(self._connection.fileno())
-            self._loop.add_reader(self._socket, self._hear, self._connection)
         finally:
             self._connecting = None
+
+    def _watch(self, connection: psycopg.Connection) -> None:
+        try:
+            self._socket = os.dup(connection.fileno())
+            self._loop.add_reader(self._socket, self._hear, connection)
+        except Exception:
+            connection.close()
+            raise
+        self._connection = connection
+        self._look(connection)
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

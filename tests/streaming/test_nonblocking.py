@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import threading
@@ -12,8 +13,9 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+import uvloop
 from asgiref.sync import sync_to_async
-from channels.layers import BaseChannelLayer
+from channels.layers import BaseChannelLayer, get_channel_layer
 from django.db import connection, connections, transaction
 
 from streaming import nonblocking
@@ -178,12 +180,11 @@ async def test_a_connection_that_breaks_in_its_commit_adds_the_rows_once(desk: D
 
 async def test_a_connection_that_breaks_as_it_is_asked_leaves_nothing_behind(desk: Desk, by_thread: list[Any]) -> None:
     log = await speaking(desk)
-    broken = (await connected(desk)).fileno()
-    with socket.socket(fileno=os.dup(broken)) as line:
+    with socket.socket(fileno=os.dup((await connected(desk)).fileno())) as line:
         line.shutdown(socket.SHUT_RDWR)
     log.say("text", "x" * 20_000)  # So much that libpq finds it out by itself, and closes its socket.
     await desk.journal.step()  # Before the loop has looked.
-    assert near(desk)._connection is None and near(desk)._loop.remove_reader(broken) is False
+    assert near(desk)._connection is None
     log.say("text", " upon")
     await committed(log)
     await connected(desk)
@@ -191,6 +192,54 @@ async def test_a_connection_that_breaks_as_it_is_asked_leaves_nothing_behind(des
     await committed(log)
     assert await stored(log) == ["Once", "x" * 20_000, " upon", " a"]
     assert by_thread[1:] == [(1, True), (1, False)]
+
+
+def test_a_server_that_ends_right_before_it_is_asked_is_heard_of_on_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its farewell and the error come together, and uvloop tells of them once and then of nothing more."""
+    monkeypatch.setattr(nonblocking, "LOOK_S", 3600)
+
+    async def told() -> list[str]:
+        layer = get_channel_layer()
+        assert layer is not None
+        async with asyncio.timeout(DEADLINE_S), desk_with(layer) as desk:
+            log = await speaking(desk)
+            pid = (await connected(desk)).info.backend_pid
+            ending = threading.Thread(target=lambda: asyncio.run(on_a_connection(lambda: terminate(pid))))
+            ending.start()
+            ending.join()  # The loop does not turn meanwhile.
+            log.say("text", " upon")
+            await desk.journal.step()
+            return await stored(log)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(told()) == ["Once", " upon"]
+
+
+async def test_what_no_loop_tells_of_is_found_by_a_look(
+    desk: Desk, by_thread: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nonblocking, "LOOK_S", 0.01)
+    log = await speaking(desk)
+    near(desk)._loop.remove_reader(near(desk)._socket)
+    near(desk)._look(await connected(desk))
+    log.say("text", " upon")
+    await committed(log)
+    assert await stored(log) == ["Once", " upon"] and len(by_thread) == 1
+
+
+async def test_a_connection_that_cannot_be_watched_is_not_used(
+    desk: Desk, by_thread: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(number: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("streaming.nonblocking.os.dup", none_left)
+    log = await desk.log()
+    for word in ("Once", " upon", " a"):
+        log.say("text", word)
+        await committed(log)
+        await asyncio.sleep(0)
+    assert await stored(log) == ["Once", " upon", " a"] and len(by_thread) == 3
 
 
 async def test_a_database_to_which_nobody_can_connect_any_more_delays_no_commit(
