@@ -149,6 +149,7 @@ async def test_a_worker_whose_periodic_tasks_lost_their_connection_goes_on_with_
     others = DatabaseThread("others")
     async with worker_with(ScriptedProvider(["Hello"])):
         await ended(stream_of(reply))
+        await others.run(execute, "SELECT 1")  # So that the pool does not give it the one that is to be cut.
         # Procrastinate's Django connector speaks in the thread that this speaks in, and on its connection.
         await until(sync_to_async(lambda: connection.connection))
         ((lost,),) = await sync_to_async(execute)("SELECT pg_backend_pid()")
