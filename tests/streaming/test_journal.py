@@ -61,6 +61,17 @@ async def committed(log: Log) -> None:
         await log.committed()
 
 
+async def speaking(desk: Desk) -> Log:
+    """A log whose first words, of which there is more to note, are committed: what follows needs no thread."""
+    log = await desk.log()
+    log.say("text", "Once")
+    await committed(log)
+    async with asyncio.timeout(DEADLINE_S):
+        while desk.journal._near._connection is None:
+            await asyncio.sleep(0.001)
+    return log
+
+
 @pytest.fixture
 async def told(layer: BaseChannelLayer, monkeypatch: Any) -> list[tuple[int, int]]:
     """For each message with rows: the last seq it tells of, and the last seq in the database at that moment. For
@@ -139,21 +150,13 @@ async def test_what_is_committed_already_is_not_waited_for(desk: Desk) -> None:
     assert await stored(log) == ["all there is"]
 
 
-async def test_many_streams_are_committed_together(desk: Desk, monkeypatch: Any) -> None:
+async def test_many_streams_are_committed_together(desk: Desk, by_thread: list[Any], monkeypatch: Any) -> None:
     slow, logs = Slow(monkeypatch), [await desk.log() for _ in range(5)]
-    batches: list[int] = []
-    append = StreamQuerySet.append
-
-    def counting(streams: StreamQuerySet, entries: Any, **kwargs: Any) -> Any:
-        batches.append(len(entries))
-        return append(streams, entries, **kwargs)
-
-    monkeypatch.setattr(StreamQuerySet, "append", counting)
     for log in logs:
         log.say("text", "x")
     slow.gate.set()
     await asyncio.gather(*(committed(log) for log in logs))
-    assert batches == [5]
+    assert by_thread == [(5, False)]
 
 
 @pytest.mark.parametrize("after_the_commit", [False, True])
@@ -317,3 +320,33 @@ async def test_a_server_that_may_only_be_read_from_is_asked_again_on_another_con
     await log.end(Outcome("done"))
     assert (await Stream.objects.aget(pk=log.stream)).text == "kept"
     assert standbys[0].closed  # And in no pool, for whoever comes next.
+
+
+async def test_a_lease_that_is_lost_costs_the_others_of_its_commit_nothing(desk: Desk, by_thread: list[Any]) -> None:
+    logs = [await speaking(desk) for _ in range(3)]
+    by_thread.clear()
+    lost = logs.pop(1)
+    await sync_to_async(Stream.objects.filter(pk=lost.stream).update)(lease=None)
+    for log in (lost, *logs):
+        log.say("text", " upon")
+    for log in logs:
+        await committed(log)
+    with pytest.raises(LeaseLost):
+        lost.say("text", " a")
+    assert by_thread == [(3, True)]
+    assert [await stored(log) for log in (lost, *logs)] == [["Once"], ["Once", " upon"], ["Once", " upon"]]
+
+
+@pytest.mark.parametrize("unwritable", [" a\0time", " \ud800"])
+async def test_what_cannot_be_written_is_refused_by_the_thread(
+    desk: Desk, by_thread: list[Any], unwritable: str
+) -> None:
+    good, bad = await speaking(desk), await speaking(desk)
+    by_thread.clear()
+    good.say("text", " upon")
+    bad.say("text", unwritable)
+    await asyncio.gather(committed(good), committed(bad), return_exceptions=True)
+    with pytest.raises(LeaseLost):
+        bad.say("text", "!")
+    assert (await stored(good), await stored(bad)) == (["Once", " upon"], ["Once"])
+    assert by_thread == [(2, False), (1, False), (1, False)]

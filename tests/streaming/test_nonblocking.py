@@ -14,17 +14,15 @@ import psutil
 import psycopg
 import pytest
 import uvloop
-from asgiref.sync import sync_to_async
 from channels.layers import BaseChannelLayer, get_channel_layer
 from django.db import connection, connections, transaction
 
 from streaming import nonblocking
 from streaming.frames import Row
-from streaming.journal import LeaseLost, Log
-from streaming.models import Chunk, Entry, Outcome, Stream, StreamQuerySet
+from streaming.models import Chunk, Entry, Outcome, Stream
 from streaming.nonblocking import Nonblocking
 from tests.conftest import DEADLINE_S, new_stream
-from tests.streaming.test_journal import Desk, Slow, committed, desk_with, stored
+from tests.streaming.test_journal import Desk, Slow, committed, desk_with, speaking, stored
 
 pytestmark = [pytest.mark.scaled, pytest.mark.django_db(transaction=True)]
 
@@ -34,29 +32,6 @@ async def desk(layer: BaseChannelLayer, monkeypatch: pytest.MonkeyPatch) -> Asyn
     monkeypatch.setattr(nonblocking, "AWAY_S", 0)
     async with desk_with(layer) as desk:
         yield desk
-
-
-@pytest.fixture
-def by_thread(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
-    """Of each commit that went by the thread: how many streams it was about, whether it may have been done before."""
-    found: list[tuple[int, bool]] = []
-    append = StreamQuerySet.append
-
-    def noting(streams: StreamQuerySet, entries: Any, *, again: bool = False) -> Any:
-        found.append((len(entries), again))
-        return append(streams, entries, again=again)
-
-    monkeypatch.setattr(StreamQuerySet, "append", noting)
-    return found
-
-
-async def speaking(desk: Desk) -> Log:
-    """A log whose first words are committed, by a journal that is connected."""
-    log = await desk.log()
-    log.say("text", "Once")
-    await committed(log)
-    await connected(desk)
-    return log
 
 
 async def connected(desk: Desk) -> psycopg.Connection:
@@ -109,21 +84,6 @@ async def test_what_is_more_than_words_goes_by_the_thread(desk: Desk, by_thread:
     await log.end(Outcome("done"))
     assert by_thread == [(1, False)] * 3
     assert (await Stream.objects.aget(pk=log.stream)).text == "Once"
-
-
-async def test_a_lease_that_is_lost_costs_the_others_of_its_commit_nothing(desk: Desk, by_thread: list[Any]) -> None:
-    logs = [await speaking(desk) for _ in range(3)]
-    by_thread.clear()
-    lost = logs.pop(1)
-    await sync_to_async(Stream.objects.filter(pk=lost.stream).update)(lease=None)
-    for log in (lost, *logs):
-        log.say("text", " upon")
-    for log in logs:
-        await committed(log)
-    with pytest.raises(LeaseLost):
-        lost.say("text", " a")
-    assert by_thread == [(3, True)]
-    assert [await stored(log) for log in (lost, *logs)] == [["Once"], ["Once", " upon"], ["Once", " upon"]]
 
 
 async def test_more_than_a_socket_takes_at_once_arrives(
@@ -317,21 +277,6 @@ async def test_a_connection_that_does_not_know_the_statement_costs_nothing(desk:
     log.say("text", " time")
     await committed(log)
     assert await stored(log) == ["Once", " upon", " a", " time"] and len(by_thread) == 3
-
-
-@pytest.mark.parametrize("unwritable", [" a\0time", " \ud800"])
-async def test_what_cannot_be_written_is_refused_by_the_thread(
-    desk: Desk, by_thread: list[Any], unwritable: str
-) -> None:
-    good, bad = await speaking(desk), await speaking(desk)
-    by_thread.clear()
-    good.say("text", " upon")
-    bad.say("text", unwritable)
-    await asyncio.gather(committed(good), committed(bad), return_exceptions=True)
-    with pytest.raises(LeaseLost):
-        bad.say("text", "!")
-    assert (await stored(good), await stored(bad)) == (["Once", " upon"], ["Once"])
-    assert by_thread == [(2, False), (1, False), (1, False)]
 
 
 def test_leases_are_renewed_and_stops_asked_for_while_words_are_committed() -> None:

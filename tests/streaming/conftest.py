@@ -1,0 +1,23 @@
+"""What tests of the log have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streaming.models import StreamQuerySet
+
+
+@pytest.fixture
+def by_thread(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
+    """Of each commit that went by the thread: how many streams it was about, whether it may have been done before."""
+    found: list[tuple[int, bool]] = []
+    append = StreamQuerySet.append
+
+    def noting(streams: StreamQuerySet, entries: Any, *, again: bool = False) -> Any:
+        found.append((len(entries), again))
+        return append(streams, entries, again=again)
+
+    monkeypatch.setattr(StreamQuerySet, "append", noting)
+    return found
