@@ -84,6 +84,26 @@ async def test_who_is_behind_receives_what_is_still_in_the_socket(layer: RedisCh
 
 
 @pytest.mark.scaled
+async def test_groups_are_joined_and_left_between_messages_that_come_together(layer: RedisChannelLayer) -> None:
+    channel = await layer.new_channel()
+    await layer.group_add("first", channel)
+    with Redis.from_url(os.environ["REDIS_URL"]) as server:
+        for n in range(50):  # The server's answers to this come among messages, and are read with them.
+            server.publish(layer._get_layer()._get_group_channel_name("first"), layer.serialize({"n": n}))
+            await layer.group_add(f"group {n}", channel)
+            if n:
+                await layer.group_discard(f"group {n - 1}", channel)
+    await group_send_all(layer, [("group 48", {"n": 50}), ("group 49", {"n": 51}), ("first", {"n": 52})])
+    found: list[int] = []
+    async with asyncio.timeout(DEADLINE_S):
+        while len(found) < 52:
+            found += [message["n"] for message in await receive_all(layer, channel)]
+    assert found == [*range(50), 51, 52]
+    # Nothing is kept of groups that were left; redis-py would ask for them anew with each connection.
+    assert len(layer._get_layer()._get_shard("first")._pubsub.channels) == 3
+
+
+@pytest.mark.scaled
 async def test_who_hears_nothing_is_not_woken(layer: BaseChannelLayer, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
     ask = PubSub.parse_response
