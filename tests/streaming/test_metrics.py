@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -68,6 +69,25 @@ def test_the_end_of_an_answer_that_a_program_writes_is_counted(running_stream: S
     assert running_stream.lease is not None
     feeding.add(running_stream.pk, running_stream.lease, feeding.Addition(2, outcome=Outcome("done")))
     assert value("chatsite_streams_ended_total", status="done") == before + 1
+
+
+def test_a_histogram_that_sorts_late_loses_nothing_and_keeps_little() -> None:
+    histogram = metrics.LateHistogram("told", "What threads tell while another asks.", buckets=(1,), registry=None)
+
+    def tell() -> None:
+        for n in range(9_000):
+            histogram.observe(n % 3)
+
+    threads = [Thread(target=tell) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        histogram.collect()
+    histogram.observe(5)
+    assert len(histogram._unsorted) <= metrics.MOST_UNSORTED + 1
+    (found,) = histogram.collect()
+    values = {sample.name: sample.value for sample in found.samples if sample.labels.get("le") != "1.0"}
+    assert (values["told_bucket"], values["told_sum"]) == (36_001, 36_005)
 
 
 async def test_a_failed_attempt_is_counted_by_its_reason(reply: Message, settings: Settings) -> None:
