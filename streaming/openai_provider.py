@@ -82,11 +82,12 @@ class OpenAIProvider:
         try:
             async with self._ask(request) as response, _reading(response.http_response) as read:
                 source = _source(response.http_response)
+                wire = _wire(source)
                 while data := await read():
                     said = decoder.feed(data)
                     ends = decoder.complete or decoder.finish_reason
                     # Not what has more to give: aiohttp may have paused it, and must be who resumes it.
-                    if not ends and len(data) < READ_BYTES and (wire := _wire(source)):
+                    if wire and not ends and len(data) < READ_BYTES and source and source.connection:
                         rest(wire)
                     for delta in said:
                         yield delta
@@ -175,8 +176,8 @@ async def _reading(response: httpx2.Response) -> AsyncIterator[Read]:
 
 
 def _wire(source: aiohttp.ClientResponse | None) -> asyncio.Transport | None:
-    """The connection, until the body has ended. None if it is encrypted: uvloop loses what such a one has not decrypted
-    when its other end closes it."""
+    """The connection, which is another's once the body has ended. None if it is encrypted: uvloop loses what such a one
+    has not decrypted when its other end closes it."""
     wire = source.connection.transport if source and source.connection else None
     return None if wire is None or wire.get_extra_info("ssl_object") else wire
 

@@ -71,7 +71,8 @@ class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
 
     def _ensure_redis(self) -> None:
         if self._redis is None:
-            pool = create_pool(self.host)
+            # Who publishes or subscribes sets a limit itself; redis-py's own costs a task for each command.
+            pool = create_pool({"socket_timeout": None} | self.host)
             # With a connection of its own for what is published: to fetch it from the pool takes a quarter of a flush.
             self._redis = Redis(connection_pool=pool, single_connection_client=True)
             self._pubsub = _Subscription(pool)
