@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ SUBJECTS: dict[str, Maker] = {"direct": Direct, **OURS, **PEERS}
 STREAMS = (1, 10, 50, 100, 200)
 READERS = (1, 10, 100, 500)
 MANY = (10, 25, 50, 100, 200, 300, 400, 500, 600, 800, 1000)
+GOAL = 500  # So many are tried of ours in any case.
 TRIES = 3
 MANY_LINES = 500  # From here on the clients are two processes.
 
@@ -47,11 +49,11 @@ def fan_out(only: Iterable[str], seconds: float) -> Iterator[dict[str, Any]]:
 
 
 def capacity(only: Iterable[str], seconds: float) -> Iterator[dict[str, Any]]:
-    """Growing numbers of streams until one is too many; the last record that says `held` is the capacity."""
+    """Growing numbers of streams until one is too many; the last that was held before is the capacity."""
     for name in only:
         if name != "direct":
             loads = [Load(streams, seconds=seconds, kind=kind_of(name)) for streams in MANY]
-            yield from _climb(name, loads, until_too_many=True)
+            yield from _climb(name, loads, until_too_many_of=GOAL if name in OURS else 0)
 
 
 def kind_of(name: str) -> str:
@@ -67,8 +69,9 @@ def _undisturbed(subject: Subject, source: Source, load: Load) -> dict[str, Any]
     return min(tries, key=lambda measured: float(measured["others_cpu"]))
 
 
-def _climb(name: str, loads: list[Load], until_too_many: bool = False) -> Iterator[dict[str, Any]]:
-    """One load after the other; a subject that was too slow for one is started anew for the next."""
+def _climb(name: str, loads: list[Load], until_too_many_of: float = math.inf) -> Iterator[dict[str, Any]]:
+    """One load after the other, until so many streams or more are too many; a subject that was too slow for one is
+    started anew for the next."""
     remaining = list(loads)
     while remaining:
         with home() as place, Source(place) as source, running(SUBJECTS[name](place), source) as subject:
@@ -83,5 +86,5 @@ def _climb(name: str, loads: list[Load], until_too_many: bool = False) -> Iterat
                     continue
                 kept_up = held(measured)
                 yield {**measured, "persists": subject.persists, "held": kept_up}
-            if until_too_many and not kept_up:
+            if not kept_up and load.streams >= until_too_many_of:
                 return

@@ -51,10 +51,7 @@ def pictures(name: str, records: list[dict[str, Any]]) -> Iterator[tuple[str, st
             drawn = {label: points for label, points in series.items() if points}
             yield f"latency-{figure[:3]}.svg", svg.lines("Added latency", "streams", f"{figure[:3]}, ms", drawn)
     elif name == "capacity":
-        held = {
-            label: max((count for count, record in found.items() if record["held"]), default=0)
-            for label, found in tables.column(records, "streams").items()
-        }
+        held = {label: tables.most_held(found) for label, found in tables.column(records, "streams").items()}
         yield "capacity.svg", svg.bars("Streams held", "of 50 deltas/s, two readers each", list(held.items()))
     elif name == "fan-out":
         most = max(record["readers"] for record in records if record["readers"] <= 100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from typing import Any
 
 Records = list[dict[str, Any]]
@@ -89,7 +90,7 @@ def _ages(record: dict[str, Any]) -> str:
 
 def capacity(records: Records) -> str:
     rows = []
-    best = {name: _held(found) for name, found in column(records, "streams").items()}
+    best = {name: most_held(found) for name, found in column(records, "streams").items()}
     stock = best.get(STOCK, 0)
     for name, found in column(records, "streams").items():
         at = found.get(best[name]) or next(iter(found.values()))
@@ -103,8 +104,9 @@ def capacity(records: Records) -> str:
     return f"{said} and databases included.\n\n{table(head, rows)}\n\n{remarks(records)}"
 
 
-def _held(found: dict[int, dict[str, Any]]) -> int:
-    return max((count for count, record in found.items() if record["held"]), default=0)
+def most_held(found: dict[int, dict[str, Any]]) -> int:
+    """The largest load, of those by their number of streams, that was held as were all below it; 0 for none."""
+    return max(takewhile(lambda count: found[count]["held"], sorted(found)), default=0)
 
 
 def fan_out(records: Records) -> str:

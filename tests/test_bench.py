@@ -66,6 +66,14 @@ def test_a_goal_is_reached_missed_or_not_there(measured: dict[str, Any]) -> None
     assert "scaled out" not in goals({"latency": [ours]})
 
 
+def test_a_load_above_one_that_was_not_held_is_no_capacity(measured: dict[str, Any]) -> None:
+    records = [measured | {"kind": "ws", "streams": n, "held": n != 400} for n in (300, 400, 500)]
+    assert "| 300 |" in tables.capacity(records)
+    of = {"subject": "chatsite scaled out", "p50_ms": 129.0, "p99_ms": 399.0, "cpu": {}}
+    assert "| yes |" in goals({"capacity": [record | of for record in records]})
+    assert "| **no** |" in goals({"capacity": [record | of | {"missing": 1} for record in records]})
+
+
 def test_a_figure_that_others_spoilt_is_remarked_on(measured: dict[str, Any]) -> None:
     record = measured | {"remarks": ["other programs used the machine"], "persists": "nothing", "held": True}
     assert "1 of 1 figures, because other programs used the machine" in tables.latency([record])
