@@ -77,12 +77,20 @@ def joined(rows: Iterable[Row]) -> list[Row]:
 def _one(group: list[Row]) -> Row:
     if len(group) == 1:
         return group[0]
-    chars: list[int] = []
-    for row in group:
+    return Row(group[-1].seq, group[0].kind, "".join(row.text for row in group), {"chars": _chars(group)})
+
+
+def _chars(group: list[Row]) -> list[int]:
+    """How many characters each of the rows had that those of `group` stand for."""
+    first, *others = group
+    chars = [*first.chars]
+    if others[-1].seq - first.seq == len(others):  # Nearly always: each other stands for itself only.
+        return chars + [len(row.text) for row in others]
+    for row in others:
         last = row.seq - len(row.chars)
         # Between two rows that are neighbours now there may have been one that said nothing.
-        chars += [0] * (last - (group[0].seq - len(group[0].chars) + len(chars))) + row.chars
-    return Row(group[-1].seq, group[0].kind, "".join(row.text for row in group), {"chars": chars})
+        chars += [0] * (last - (first.seq - len(first.chars) + len(chars))) + row.chars
+    return chars
 
 
 @dataclass(frozen=True, slots=True)
