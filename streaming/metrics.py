@@ -27,12 +27,12 @@ QUICK_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5)
 PATIENT_S = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
 COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
-MOST_UNSORTED = 1000
+MOST_UNSORTED = 100
 
 
 class LateHistogram(Histogram):
-    """Sorts what it was told once somebody asks, or after a thousand values. To take the locks and find the buckets at
-    once is a twentieth of all that a word costs which comes alone, and nobody learns anything from it yet."""
+    """One without labels that sorts what it was told once somebody asks, or after a hundred values: to take the locks
+    and find the buckets at once is a twentieth of all that a word costs which comes alone."""
 
     def _metric_init(self) -> None:
         super()._metric_init()

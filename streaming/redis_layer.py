@@ -71,8 +71,7 @@ class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
 
     def _ensure_redis(self) -> None:
         if self._redis is None:
-            # Who publishes or subscribes sets a limit itself; redis-py's own costs a task for each command.
-            pool = create_pool({"socket_timeout": None} | self.host)
+            pool = create_pool(self.host)
             # With a connection of its own for what is published: to fetch it from the pool takes a quarter of a flush.
             self._redis = Redis(connection_pool=pool, single_connection_client=True)
             self._pubsub = _Subscription(pool)
@@ -82,6 +81,14 @@ class _Shard(RedisSingleShardConnection):  # type: ignore[misc]
         async with self._lock:
             self._ensure_redis()
             assert self._redis is not None
+            if self._redis.connection is None:
+                await self._redis.initialize()
+            connection: Any = self._redis.connection
+            # Who publishes sets a limit itself; redis-py's own costs a task for each command.
+            connection.socket_timeout = None
+            if connection.is_connected and await connection.can_read():
+                # Nothing was asked: the server has closed it since, and a command would find that out by failing.
+                await connection.disconnect(nowait=True)
             await self._redis.eval(PUBLISH_ALL, 0, *(each for message in messages for each in message))
 
     def _receive_message(self, message: dict[str, Any] | None) -> None:
@@ -110,6 +117,8 @@ class _Subscription(PubSub):
         if not isinstance(reader, hiredis.Reader):
             return
         while (came := reader.gets(False)) is not NOT_ENOUGH_DATA:
+            if isinstance(came, Exception):
+                raise came
             if came[0] == b"message":
                 yield {"channel": came[1], "data": came[2]}
             else:

@@ -104,6 +104,31 @@ async def test_groups_are_joined_and_left_between_messages_that_come_together(la
 
 
 @pytest.mark.scaled
+async def test_connections_that_the_server_closed_are_made_anew(layer: RedisChannelLayer) -> None:
+    channel = await layer.new_channel()
+    await layer.group_add("one", channel)
+    await group_send_all(layer, [("one", {"n": 0})])
+    connection = layer._get_layer()._get_shard("one")._redis.connection
+    with Redis.from_url(os.environ["REDIS_URL"]) as server:
+        server.client_kill_filter(_type="normal")
+    async with asyncio.timeout(DEADLINE_S):
+        while not await connection.can_read():
+            await asyncio.sleep(0)
+        await group_send_all(layer, [("one", {"n": 1})])
+        assert [await layer.receive(channel), await layer.receive(channel)] == [{"n": 0}, {"n": 1}]
+
+
+@pytest.mark.scaled
+async def test_only_a_broadcast_relies_on_its_own_limit(layer: RedisChannelLayer) -> None:
+    await layer.group_add("one", await layer.new_channel())
+    await group_send_all(layer, [("one", {"n": 0})])
+    shard = layer._get_layer()._get_shard("one")
+    assert shard._redis.connection.socket_timeout is None
+    # The receiver has none: it must not wait for ever for a server that takes it and says nothing.
+    assert shard._pubsub.connection.socket_timeout > 0
+
+
+@pytest.mark.scaled
 async def test_who_hears_nothing_is_not_woken(layer: BaseChannelLayer, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
     ask = PubSub.parse_response
