@@ -242,10 +242,13 @@ class Engine:
                 self._sweeping.cancel()
             await asyncio.gather(self._sweeping, return_exceptions=True)
         runs = dict(self._runs)
-        for _, task in runs.values():
+        ending = [task for generation, task in runs.values() if generation.log.ending]
+        others = [task for generation, task in runs.values() if not generation.log.ending]
+        for task in others:
             task.cancel()
-        await asyncio.gather(*(task for _, task in runs.values()), return_exceptions=True)
+        await asyncio.gather(*others, return_exceptions=True)
         await self.journal.stop()
+        await asyncio.gather(*ending, return_exceptions=True)  # They have only to say how it was.
         await self._writer.run(self.give_up, list(runs))
         logger.info("engine stopped, %d streams handed back", len(runs))
 

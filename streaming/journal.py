@@ -89,6 +89,11 @@ class Log:
         """Whether so much waits for its commit that the writer should wait too (`committed`)."""
         return self._pending_size > self._most_pending
 
+    @property
+    def ending(self) -> bool:
+        """Whether the last row was added."""
+        return self._outcome is not None
+
     async def committed(self) -> None:
         """Wait until all that was said before this call is in the database."""
         self._check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncGenerator
 from datetime import timedelta
@@ -264,6 +265,27 @@ async def test_a_living_lease_is_left_alone(running_stream: Stream) -> None:
     async with engine_with(ScriptedProvider(["never"])) as engine:
         await engine.step()
         assert engine.running == 0
+
+
+async def test_an_answer_that_ends_as_its_engine_stops_is_logged_and_counted(
+    reply: Message, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    heard = asyncio.Event()
+    async with engine_with(ScriptedProvider(["Hello"])) as engine:
+        commit = engine.journal._commit
+
+        async def late(entries: list[Entry]) -> set[Any]:
+            lost = await commit(entries)
+            if any(entry.outcome for entry in entries):
+                await heard.wait()
+            return lost
+
+        monkeypatch.setattr(engine.journal, "_commit", late)
+        stream = await ended(stream_of(reply))
+        asyncio.get_running_loop().call_later(0.05, heard.set)  # While the engine stops.
+    (line,) = [record for record in caplog.records if record.message == "stream ended"]
+    assert line.__dict__["stream"] == str(stream.pk)
 
 
 async def test_a_clean_end_keeps_the_text_and_hands_the_stream_over_at_no_cost(reply: Message) -> None:
