@@ -73,6 +73,13 @@ class Peer:
         return Line(self.kind, self.port, f"{room}?prompt={quote(prompt)}")
 
 
+class Bun(Peer):
+    """It makes 256 requests at once where it is told no other number."""
+
+    def environment(self, source: Source) -> dict[str, str]:
+        return super().environment(source) | {"BUN_CONFIG_MAX_HTTP_REQUESTS": "10000"}
+
+
 class Resumable(Peer):
     """It needs Redis."""
 
@@ -125,7 +132,7 @@ def bun_relay(home: Path) -> Peer:
     javascript.install(FOLDER)
     # The package's own command is a stub until its install script has run; these are the programs for this machine.
     bun = min(FOLDER.glob("node_modules/@oven/bun-*/bin/bun"), key=lambda path: len(str(path)))
-    return Peer(home, "Bun relay", "nothing", [str(bun), str(FOLDER / "bun_ws.mjs")])
+    return Bun(home, "Bun relay", "nothing", [str(bun), str(FOLDER / "bun_ws.mjs")])
 
 
 def resumable_stream(home: Path) -> Peer:
