@@ -273,7 +273,7 @@ async def test_an_answer_that_ends_as_its_engine_stops_is_logged_and_counted(
     caplog.set_level(logging.INFO)
     heard = asyncio.Event()
     async with engine_with(ScriptedProvider(["Hello"])) as engine:
-        commit = engine.journal._commit
+        commit, stop = engine.journal._commit, engine.journal.stop
 
         async def late(entries: list[Entry]) -> set[Any]:
             lost = await commit(entries)
@@ -281,9 +281,13 @@ async def test_an_answer_that_ends_as_its_engine_stops_is_logged_and_counted(
                 await heard.wait()
             return lost
 
+        async def stopping() -> None:
+            heard.set()  # Not before the engine has cancelled what it cancels.
+            await stop()
+
         monkeypatch.setattr(engine.journal, "_commit", late)
+        monkeypatch.setattr(engine.journal, "stop", stopping)
         stream = await ended(stream_of(reply))
-        asyncio.get_running_loop().call_later(0.05, heard.set)  # While the engine stops.
     (line,) = [record for record in caplog.records if record.message == "stream ended"]
     assert line.__dict__["stream"] == str(stream.pk)
 

@@ -108,11 +108,12 @@ async def test_connections_that_the_server_closed_are_made_anew(layer: RedisChan
     channel = await layer.new_channel()
     await layer.group_add("one", channel)
     await group_send_all(layer, [("one", {"n": 0})])
-    connection = layer._get_layer()._get_shard("one")._redis.connection
+    publisher = layer._get_layer()._get_shard("one")._redis
+    number = await publisher.client_id()
     with Redis.from_url(os.environ["REDIS_URL"]) as server:
-        server.client_kill_filter(_type="normal")
+        server.client_kill_filter(_id=number)
     async with asyncio.timeout(DEADLINE_S):
-        while not await connection.can_read():
+        while not await publisher.connection.can_read():
             await asyncio.sleep(0)
         await group_send_all(layer, [("one", {"n": 1})])
         assert [await layer.receive(channel), await layer.receive(channel)] == [{"n": 0}, {"n": 1}]
