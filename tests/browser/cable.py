@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 from types import TracebackType
 from typing import Self
@@ -15,9 +16,10 @@ class Cable:
         self._port = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="cable", daemon=True)
-        self._server: asyncio.Server | None = None
+        self._listening: socket.socket | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._dead: set[asyncio.StreamWriter] = set()
+        self._joined: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -48,25 +50,43 @@ class Cable:
         self._dead |= self._writers
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", self._port)
-        self._port = self._server.sockets[0].getsockname()[1]
+        self._listening = socket.create_server(("127.0.0.1", self._port))
+        self._listening.setblocking(False)
+        self._port = self._listening.getsockname()[1]
+        self._loop.add_reader(self._listening, self._accept, self._listening)
 
     async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        for writer in self._writers:
-            writer.transport.abort()
-        # The tasks that pump see their connections break and end.
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.gather(*others, return_exceptions=True)
+        if self._listening is not None:
+            self._loop.remove_reader(self._listening)
+            self._listening.close()
+            self._listening = None
+        for joined in self._joined:
+            joined.cancel()
+        await asyncio.gather(*self._joined, return_exceptions=True)
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._far)
-        ends = {writer, far_writer}
-        self._writers |= ends
+    def _accept(self, listening: socket.socket) -> None:
+        """asyncio's own server forgets, unclosed, whom it lets in just as it is closed."""
         try:
+            near, _ = listening.accept()
+        except OSError:
+            return
+        near.setblocking(False)
+        joined = self._loop.create_task(self._join(near))
+        self._joined.add(joined)
+        joined.add_done_callback(self._joined.discard)
+        joined.add_done_callback(lambda _: near.close())
+
+    async def _join(self, near: socket.socket) -> None:
+        ends: set[asyncio.StreamWriter] = set()
+        try:
+            reader, writer = await asyncio.open_connection(sock=near)
+            ends.add(writer)
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._far)
+            ends.add(far_writer)
+            self._writers |= ends
             await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
+        except ConnectionRefusedError:
+            return
         finally:
             self._writers -= ends
             for end in ends:
