@@ -216,7 +216,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         elif isinstance(item, Gone):
             await self._refuse("gone", "This answer was deleted.", stream=item.stream)
         else:
-            await self._send({"type": "progress", "stream": item.stream, **item.progress})
+            await self._send_text(item.native)
 
     def _frames(self, piece: Piece) -> list[str]:
         """A page's: with the note that a row asks for."""

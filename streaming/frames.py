@@ -206,3 +206,19 @@ class Piece:
     def since(self, seq: int) -> Piece:
         """The part of this piece behind position `seq`, which lies inside it."""
         return Piece(self.stream, seq, tuple(row.behind(seq) for row in self.rows if row.seq > seq))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a stream gets on; not part of its log. Encoded at most once per surface."""
+
+    stream: str
+    progress: dict[str, Any]
+
+    @cached_property
+    def native(self) -> str:
+        return encode({"type": "progress", "stream": self.stream, **self.progress})
+
+    @cached_property
+    def whole(self) -> bytes:
+        return _websocket_text(self.native.encode())

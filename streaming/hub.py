@@ -182,8 +182,8 @@ class Hub:
             else:
                 self._heal_soon(feed, tail)
         if told.progress:
-            tail.progress = told.progress
-            feed.wake()
+            tail.report(told.progress)
+            feed.wake(tail)
 
     def _heal_soon(self, feed: Feed, tail: Tail) -> None:
         if tail.stream not in self._healing:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from django.conf import settings
 from django.db.models import Q
@@ -22,7 +22,7 @@ from django.db.models.functions import Now
 
 from streaming import metrics
 from streaming.document import Document
-from streaming.frames import Piece
+from streaming.frames import Piece, Reading
 from streaming.hub import LATE_S, Feed, Hub, get_hub
 from streaming.models import LIVE, Chunk, Stream, last_seq
 from streaming.tail import Push, Tail
@@ -33,14 +33,6 @@ class Opened:
     """A stream begins to be followed that the reader did not name."""
 
     stream: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How a stream gets on; not part of its log."""
-
-    stream: str
-    progress: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +53,7 @@ class Cursor:
     seq: int
     announced: bool
     unread: bool = True
-    progress: dict[str, Any] | None = None
+    progress: Reading | None = None
     version: int = 0  # of the tail's document, for pages
 
 
@@ -218,7 +210,7 @@ class Reader:
         if self._push is not None:
             for cursor in self._cursors.values():
                 if cursor.tail.leave(self, self._push) and cursor.tail.last is not None:
-                    cursor.seq = cursor.tail.last
+                    cursor.seq, cursor.progress = cursor.tail.last, cursor.tail.progress
 
     def stay(self, stream: str, seq: int) -> None:
         """A tail this reader stands at moves on without it."""
@@ -277,9 +269,9 @@ class Reader:
             piece = tail.piece_after(cursor.seq)
         if piece is not None:
             return self._advance(cursor, piece)
-        if tail.progress is not cursor.progress and tail.progress is not None:
+        if tail.progress is not cursor.progress:
             cursor.progress = tail.progress
-            return Reading(tail.stream, tail.progress)
+            return tail.progress
         return None
 
     async def _read(self, cursor: Cursor) -> Piece | None:

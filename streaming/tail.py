@@ -16,21 +16,22 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from streaming.document import Document
-from streaming.frames import Piece
+from streaming.frames import Piece, Reading
 
 if TYPE_CHECKING:
     from streaming.reader import Reader
 
 logger = logging.getLogger(__name__)
 SINGLE_PIECES = 32
+Form = Callable[[Piece | Reading], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """How a client is written to at once. `form` makes of a piece what all clients of a kind are written, or None if
+    """How a client is written to at once. `form` makes of an item what all clients of a kind are written, or None if
     it is not for that; `write` writes it, or says that it cannot and has written nothing."""
 
-    form: Callable[[Piece], Any]
+    form: Form
     write: Callable[[Any], bool]
 
 
@@ -44,13 +45,13 @@ class Tail:
         self.announced = False  # to every reader of the topic
         self.ended = False
         self.gone = False
-        self.progress: dict[str, Any] | None = None
+        self.progress: Reading | None = None
         self.document: Document | None = None  # what the pages here show, once there is one
         self.filling = asyncio.Lock()  # held while the document catches up with the log
         self._pieces: list[Piece] = []
         self._joined = 0  # of them are several that came
         self._size = 0
-        self._standing: dict[Callable[[Piece], Any], dict[Reader, Callable[[Any], bool]]] = {}
+        self._standing: dict[Form, dict[Reader, Callable[[Any], bool]]] = {}
 
     def learn(self, seq: int) -> None:
         """A reader has read up to `seq` in the database; only the first to say so sets where the tail begins."""
@@ -78,8 +79,18 @@ class Tail:
         if self._size > 2 * settings.HUB_RECENT_BYTES:
             self._trim()
         for form, standing in self._standing.items():
-            self._push(new, form, standing)
+            if standing:
+                self._write(self._formed(new, form), standing, new.after)
+            if new.ends:
+                self._finish(standing)
         return True
+
+    def report(self, progress: dict[str, Any]) -> None:
+        """Tell how the stream gets on. Clients of a kind that is not told of it do not hear of it later either."""
+        self.progress = Reading(self.stream, progress)
+        for form, standing in self._standing.items():
+            if standing and (data := self._formed(self.progress, form)) is not None:
+                self._write(data, standing, self.last or 0)
 
     def stand(self, reader: Reader, push: Push) -> None:
         """`reader` has taken all there is; what is added is written to its client until it leaves."""
@@ -93,18 +104,17 @@ class Tail:
         """Those of `readers` that do not stand here."""
         return readers.difference(*self._standing.values())
 
-    def _formed(self, piece: Piece, form: Callable[[Piece], Any]) -> Any:
+    def _formed(self, item: Piece | Reading, form: Form) -> Any:
         try:
-            return form(piece)
+            return form(item)
         except Exception:
-            logger.exception("a piece of %s could not be formed", self.stream)
+            logger.exception("a push of %s could not be formed", self.stream)
             return None
 
-    def _push(self, piece: Piece, form: Callable[[Piece], Any], standing: dict[Reader, Callable[[Any], bool]]) -> None:
-        """Whom it could not be written to stays where it stood, to go on by itself once it is woken."""
+    def _write(self, data: Any, standing: dict[Reader, Callable[[Any], bool]], seq: int) -> None:
+        """Whom it could not be written to stays where it stood, at `seq`, to go on by itself once it is woken."""
         left: list[Reader] = []
         broken: list[Reader] = []
-        data = self._formed(piece, form) if standing else None
         for reader, write in standing.items():
             try:
                 if data is None or not write(data):
@@ -115,13 +125,14 @@ class Tail:
                 broken.append(reader)
         for reader in left + broken:
             del standing[reader]
-            reader.stay(self.stream, piece.after)
+            reader.stay(self.stream, seq)
         for reader in broken:
             reader.cannot_push()
-        if piece.ends:
-            for reader in standing:
-                reader.finish(self.stream)
-            standing.clear()
+
+    def _finish(self, standing: dict[Reader, Callable[[Any], bool]]) -> None:
+        for reader in standing:
+            reader.finish(self.stream)
+        standing.clear()
 
     def _join(self) -> None:
         """Keep only the newest as they came: the garbage collector walks everything there is, in one go."""

@@ -15,7 +15,7 @@ from django.views.decorators.csrf import csrf_exempt
 from conversations.access import Access
 from conversations.api.following import COMMENT, SSE_HEADERS, Beat, Seen, follow, seen_by
 from conversations.direct import writer
-from streaming.frames import Piece
+from streaming.frames import Piece, Reading
 from streaming.hub import get_hub
 from streaming.tail import Push
 
@@ -76,9 +76,9 @@ async def _body(
             yield failure(item.code, item.detail)
 
 
-def _words(piece: Piece) -> bytes | None:
-    """With the end there is more to do than to write it."""
-    return None if piece.ends else piece.events
+def _words(item: Piece | Reading) -> bytes | None:
+    """With the end there is more to do than to write it; of readings these clients are not told."""
+    return item.events if isinstance(item, Piece) and not item.ends else None
 
 
 def failure(code: str, detail: str) -> bytes:

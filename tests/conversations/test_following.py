@@ -17,7 +17,7 @@ from conversations.api.following import Beat, Seen, follow, seen_by
 from conversations.models import Conversation, Token
 from conversations.watch import get_watch
 from streaming.completions import Finish
-from streaming.frames import Piece
+from streaming.frames import Piece, Reading
 from streaming.tail import Push
 from tests.conftest import DEADLINE_S, engine_with
 from tests.scripted import ScriptedProvider
@@ -25,8 +25,8 @@ from tests.scripted import ScriptedProvider
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def words(piece: Piece) -> Piece | None:
-    return None if piece.ends else piece
+def words(item: Piece | Reading) -> Piece | None:
+    return item if isinstance(item, Piece) and not item.ends else None
 
 
 class Listener:

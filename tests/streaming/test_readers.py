@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 
 from streaming import tail as tail_module
 from streaming.background import DatabaseThread
-from streaming.frames import FRAME_CHARS, ROW_CHARS, Piece, Row, fold
+from streaming.frames import FRAME_CHARS, ROW_CHARS, Piece, Reading, Row, fold
 from streaming.hub import Hub, get_hub
 from streaming.layers import LocalChannelLayer, group_send_all
 from streaming.messages import rows_message, understood
 from streaming.models import Chunk, Entry, Outcome, Stream, new_id
 from streaming.reader import Gone, Opened, Reader, standings
-from streaming.tail import Push, Tail
+from streaming.tail import Form, Push, Tail
 from tests.conftest import DEADLINE_S, add, new_stream
 from tests.follower import Follower
 
@@ -48,8 +48,12 @@ STEPS = st.lists(
 )
 
 
-def as_it_is(piece: Piece) -> Piece:
-    return piece
+def as_it_is(item: Piece | Reading) -> Piece | Reading:
+    return item
+
+
+def words(item: Piece | Reading) -> Piece | None:
+    return item if isinstance(item, Piece) else None
 
 
 class Seat:
@@ -58,6 +62,7 @@ class Seat:
     def __init__(self) -> None:
         self.pushed: list[int] = []
         self.repeated: list[int] = []
+        self.readings: list[tuple[str, int]] = []
         self.awake = asyncio.Event()
         self.awake.set()
 
@@ -66,10 +71,13 @@ class Seat:
         self.follower = follower
         self.task = asyncio.create_task(self.forward())
 
-    def push(self, piece: Piece) -> bool:
+    def push(self, item: Piece | Reading) -> bool:
         if self.awake.is_set():
-            self.pushed.append(piece.seq)
-            self.show(piece)
+            if isinstance(item, Piece):
+                self.pushed.append(item.seq)
+                self.show(item)
+            else:
+                self.readings.append(("pushed", item.progress["chunks"]))
         return self.awake.is_set()
 
     async def forward(self) -> None:
@@ -77,6 +85,8 @@ class Seat:
             await self.awake.wait()
             if isinstance(item, Piece):
                 self.show(item)
+            elif isinstance(item, Reading):
+                self.readings.append(("yielded", item.progress["chunks"]))
 
     def show(self, piece: Piece) -> None:
         for text in piece.native:
@@ -165,9 +175,11 @@ class Theatre:
         await reader.attach(follower.positions)
         self.readers.append((reader, follower))
 
-    async def sit_down(self, after: int, push: Callable[[Piece], bool] | None = None) -> Seat:
+    async def sit_down(
+        self, after: int, push: Callable[[Piece | Reading], bool] | None = None, form: Form = as_it_is
+    ) -> Seat:
         seat = Seat()
-        await self.attach(after, push=Push(as_it_is, push or seat.push))
+        await self.attach(after, push=Push(form, push or seat.push))
         seat.sit(*self.readers.pop())
         self.seats.append(seat)
         return seat
@@ -321,7 +333,9 @@ async def test_messages_that_came_together_reach_a_reader_as_one(theatre: Theatr
     await theatre.deliver(*messages)
     await seat.shows("abcdefghij")
     assert len(seat.pushed) <= 2  # Redis may have told the first of them apart.
-    assert theatre.hub._feeds[theatre.stream.topic].tail(str(theatre.stream.pk)).progress == speed
+    assert theatre.hub._feeds[theatre.stream.topic].tail(str(theatre.stream.pk)).progress == Reading(
+        str(theatre.stream.pk), speed
+    )
     await seat.leave()
 
 
@@ -356,7 +370,7 @@ async def test_a_message_that_is_not_understood_keeps_nobody_from_the_others(
 
 
 async def test_a_push_that_fails_keeps_nothing_from_anybody(theatre: Theatre, caplog: pytest.LogCaptureFixture) -> None:
-    def fail(_: Piece) -> bool:
+    def fail(_: Piece | Reading) -> bool:
         raise AttributeError("a server that has changed")
 
     seats = [await theatre.sit_down(0, fail), await theatre.sit_down(0), await theatre.sit_down(0, fail)]
@@ -374,7 +388,7 @@ async def test_a_push_that_fails_for_one_stream_repeats_nothing_of_another(theat
     assert other is not None
     second, failing = Theatre(theatre.hub, other), set()
 
-    def push(piece: Piece) -> bool:
+    def push(piece: Piece | Reading) -> bool:
         if piece.stream in failing:
             raise AttributeError("a server that has changed")
         return seat.push(piece)
@@ -395,14 +409,42 @@ async def test_a_push_that_fails_for_one_stream_repeats_nothing_of_another(theat
     await seat.leave()
 
 
+async def test_how_a_stream_gets_on_is_written_to_all_who_wait_and_told_once(theatre: Theatre) -> None:
+    seats = [await theatre.sit_down(0, form=form) for form in (as_it_is, as_it_is, words)]
+    awake, dozing, _ = seats
+    feed = theatre.hub._feeds[theatre.stream.topic]
+    await theatre.commit([("text", "a")], "deliver")
+    async with asyncio.timeout(DEADLINE_S):
+        while feed.tail(str(theatre.stream.pk)).others({seat.reader for seat in seats}):
+            await asyncio.sleep(0.001)
+    for theatre.seq, letter in enumerate("bc", 2):
+        chunks = theatre.seq
+        told = theatre.message_at(chunks, letter) | {"progress": {"chunks": chunks}}
+        theatre.hub._hear(feed, *understood([told]))
+        assert awake.readings[-1] == ("pushed", chunks)
+        dozing.awake.clear()
+    dozing.awake.set()
+    for seat in seats:
+        seat.reader.wake()
+        await seat.shows("abc")
+    async with asyncio.timeout(DEADLINE_S):
+        while len(dozing.readings) < 2:
+            await asyncio.sleep(0.001)
+    assert dozing.readings == [("pushed", 2), ("yielded", 3)]
+    await theatre.commit([("end", "")], "deliver", Outcome("done"))
+    for seat in seats:
+        await theatre.watch_to_the_end(seat)
+    assert [len(seat.readings) for seat in seats] == [2, 2, 0]
+
+
 async def test_a_piece_that_cannot_be_formed_for_a_push_is_not_lost(theatre: Theatre) -> None:
     broken: list[Piece] = []
 
-    def once_broken(piece: Piece) -> Piece:
-        if not broken:
-            broken.append(piece)
+    def once_broken(item: Piece | Reading) -> Piece | Reading:
+        if isinstance(item, Piece) and not broken:
+            broken.append(item)
             raise ValueError("not to be encoded")
-        return piece
+        return item
 
     seat = Seat()
     await theatre.attach(0, push=Push(once_broken, seat.push))
