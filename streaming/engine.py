@@ -13,6 +13,7 @@ import socket
 import time
 import uuid
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 from channels.layers import BaseChannelLayer
 from django.conf import settings
@@ -26,6 +27,7 @@ from streaming.generation import Generation
 from streaming.journal import Journal, Log
 from streaming.models import Chunk, Stream, StreamQuerySet
 from streaming.providers import Provider
+from streaming.repeated import Repeated
 
 logger = logging.getLogger(__name__)
 STOPS_AT_ONCE = 100
@@ -86,10 +88,13 @@ def survey(leases: list[uuid.UUID], *, renew: bool, room: int, worker: str) -> S
 
     A stream that is to be stopped is claimed whether there is room or not: ending it takes no model.
     """
-    ours = Stream.objects.filter(lease__in=leases).values_list("lease", "stop_requested_at")
-    held = {lease: stop is not None for lease, stop in ours if lease} if leases else {}
+    asked = set(leases)
+    ours = _held_by(worker).rows() if leases else []
+    held = {lease: stop is not None for text, stop in ours if (lease := uuid.UUID(str(text))) in asked}
     if renew and held:
         Stream.objects.renew(held, settings.STREAM_LEASE_S)
+    if not _longest_waiting().rows():
+        return Survey(held, [], more=False)
     waiting = Stream.objects.claimable().exclude(lease__in=list(held)).order_by("created_at", "pk").values_list("pk")
     stops = [pk for (pk,) in waiting.filter(stop_requested_at__isnull=False)[:STOPS_AT_ONCE]]
     others = [pk for (pk,) in waiting.filter(stop_requested_at=None)[:room]] if room > 0 else []
@@ -97,6 +102,17 @@ def survey(leases: list[uuid.UUID], *, renew: bool, room: int, worker: str) -> S
     # Only if there were any: one that somebody else has locked would be looked for again and again.
     more = bool(claims) and (len(stops) == STOPS_AT_ONCE or 0 < room == len(others))
     return Survey(held, claims, more)
+
+
+@lru_cache
+def _held_by(worker: str) -> Repeated:
+    held = Stream.objects.live().filter(worker=worker, lease__isnull=False).order_by()
+    return Repeated(held.values_list("lease", "stop_requested_at"))
+
+
+@cache
+def _longest_waiting() -> Repeated:
+    return Repeated(Stream.objects.claimable().order_by("created_at", "pk").values_list("pk")[:1])
 
 
 def claim(pk: uuid.UUID, worker: str) -> Claim | None:
