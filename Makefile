@@ -31,7 +31,7 @@ test: $(VENV)/.dev ## Run every test on SQLite, then on PostgreSQL and Redis (CO
 	@chrome="$$($(PY) -m tests.browsers)" || exit 1; set -o pipefail; failed=; \
 	for column in $(COLUMN); do \
 		echo "Column: $$column"; \
-		COLUMN=$$column CHROME="$$chrome" $(PY) -m pytest -n 2 --no-loadscope-reorder $(ARGS) 2>&1 | tee $(VENV)/.$$column \
+		COLUMN=$$column CHROME="$$chrome" $(PY) -m pytest -n 3 --no-loadscope-reorder $(ARGS) 2>&1 | tee $(VENV)/.$$column \
 			|| failed="$$failed $(VENV)/.$$column"; \
 	done; [ -z "$$failed" ] || { echo "What went wrong:"; grep -E "^(FAILED|ERROR|INTERNALERROR|!!!|===.* in )" $$failed; exit 1; }
 

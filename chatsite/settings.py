@@ -124,6 +124,7 @@ try:
     READER_PAGE_BYTES = env.int("READER_PAGE_BYTES", 256_000)
     READER_UNACKED_BYTES = env.int("READER_UNACKED_BYTES", 1_000_000)
     ACCESS_CHECK_S = env.float("ACCESS_CHECK_S", 5)
+    SHELF_CHECK_S = env.float("SHELF_CHECK_S", 10)
     SSE_HEARTBEAT_S = env.float("SSE_HEARTBEAT_S", 15)
 
     UNDO_S = env.float("UNDO_S", 60)

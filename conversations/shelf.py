@@ -27,6 +27,7 @@ from streaming.models import Stream
 
 LISTED = 200
 FOUND = 30
+ANSWERING_CHECK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,11 @@ class Shelf:
         live = Stream.objects.live().filter(topic__in=topics).values_list("topic", flat=True)
         newest = max(undoable, key=lambda each: each.undo_s, default=None)
         return cls(listed[:LISTED], {topics[topic] for topic in live}, newest, len(found) > LISTED)
+
+    @property
+    def check_s(self) -> float:
+        """When a page asks again."""
+        return min(ANSWERING_CHECK_S, settings.SHELF_CHECK_S) if self.answering else settings.SHELF_CHECK_S
 
     @property
     def version(self) -> str:

@@ -42,7 +42,7 @@ async def test_a_gap_a_repeat_and_a_lost_end_are_seen() -> None:
         await reader.close()
 
     figures = Figures(1, 6, 0)
-    async with serve(speak, "127.0.0.1", 0, compression=None) as server:
+    async with serve(speak, "127.0.0.1", 0, compression=None, close_timeout=0.1) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         loop = asyncio.get_running_loop()
         _, client = await loop.create_connection(lambda: Client(Line("ws", port, "/"), figures), "127.0.0.1", port)

@@ -21,7 +21,13 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
-QUICK = {"STREAM_LEASE_S": "2", "STREAM_BACKOFF_S": "0.4", "ACCESS_CHECK_S": "0.5", "STREAM_PROGRESS_S": "0.2"}
+QUICK = {
+    "STREAM_LEASE_S": "2",
+    "STREAM_BACKOFF_S": "0.4",
+    "ACCESS_CHECK_S": "0.5",
+    "STREAM_PROGRESS_S": "0.2",
+    "SHELF_CHECK_S": "1",
+}
 SECONDS = 15
 DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
