@@ -175,15 +175,11 @@ class Hub:
     def _hear(self, feed: Feed, told: Told) -> None:
         tail = feed.announce(told.stream, told.after)
         tail.heard = True
-        if told.rows:
-            piece = Piece(tail.stream, told.after, tuple(told.rows))
-            if tail.add(piece):
-                feed.wake(tail)
-            else:
-                self._heal_soon(feed, tail)
+        if told.rows and not tail.add(Piece(tail.stream, told.after, tuple(told.rows))):
+            self._heal_soon(feed, tail)
         if told.progress:
             tail.report(told.progress)
-            feed.wake(tail)
+        feed.wake(tail)
 
     def _heal_soon(self, feed: Feed, tail: Tail) -> None:
         if tail.stream not in self._healing:

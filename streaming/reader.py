@@ -214,7 +214,8 @@ class Reader:
 
     def stay(self, stream: str, seq: int) -> None:
         """A tail this reader stands at moves on without it."""
-        self._cursors[stream].seq = seq
+        cursor = self._cursors[stream]
+        cursor.seq, cursor.progress = seq, cursor.tail.progress
 
     def cannot_push(self) -> None:
         """Its client is written to by its task only from now on."""

@@ -18,5 +18,5 @@ class Repeated:
     def rows(self) -> list[tuple[Any, ...]]:
         """As the driver of the database gives them: an id is a UUID from PostgreSQL, and text from SQLite."""
         with connection.cursor() as cursor:
-            rows: list[tuple[Any, ...]] = cursor.execute(self._sql, self._values).fetchall()
-            return rows
+            cursor.execute(self._sql, self._values)
+            return list(cursor.fetchall())

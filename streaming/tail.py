@@ -87,10 +87,11 @@ class Tail:
 
     def report(self, progress: dict[str, Any]) -> None:
         """Tell how the stream gets on. Clients of a kind that is not told of it do not hear of it later either."""
-        self.progress = Reading(self.stream, progress)
+        reading = Reading(self.stream, progress)
         for form, standing in self._standing.items():
-            if standing and (data := self._formed(self.progress, form)) is not None:
+            if standing and (data := self._formed(reading, form)) is not None:
                 self._write(data, standing, self.last or 0)
+        self.progress = reading
 
     def stand(self, reader: Reader, push: Push) -> None:
         """`reader` has taken all there is; what is added is written to its client until it leaves."""

@@ -30,7 +30,7 @@ from conversations.consumers import ConversationConsumer
 from conversations.direct import Write, writer
 from conversations.models import Conversation
 from streaming.completions import Finish
-from streaming.frames import Piece, Row
+from streaming.frames import Piece, Reading, Row
 from tests.conftest import DEADLINE_S, engine_with
 from tests.follower import Follower
 from tests.scripted import ScriptedProvider
@@ -109,6 +109,18 @@ async def test_messages_of_every_length_arrive_in_order_with_those_that_are_sent
         assert [await client.recv() for _ in range(2 * len(pieces))] == [
             text for each in pieces for text in each.native * 2
         ]
+
+
+async def test_how_a_stream_gets_on_is_one_frame_written_or_sent() -> None:
+    reading = Reading("s", {"chunks": 3, "chars_per_s": 40})
+
+    async def both_ways(write: Write, send: Any) -> None:
+        assert write(reading.whole)
+        await send({"type": "websocket.send", "text": reading.native})
+
+    async with served(both_ways) as url, connect(url) as client:
+        frames = [json.loads(await client.recv()) for _ in range(2)]
+    assert frames == [{"type": "progress", "stream": "s", "chunks": 3, "chars_per_s": 40}] * 2
 
 
 async def test_a_client_that_takes_nothing_in_is_not_written_to() -> None:

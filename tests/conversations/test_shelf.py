@@ -57,6 +57,21 @@ def test_a_page_that_shows_the_list_as_it_is_gets_nothing(at_alices: Client, con
     assert (answer.status_code, answer.content) == (204, b"")
 
 
+def test_a_page_asks_more_often_while_something_is_answered(
+    at_alices: Client, conversation: Conversation, settings: Settings
+) -> None:
+    def every() -> float:
+        found = re.search(r'hx-trigger="every ([\d.]+)s', listed(at_alices))
+        assert found
+        return float(found[1])
+
+    assert every() == 10
+    conversation.ask("Hello?")
+    assert every() == 2
+    settings.SHELF_CHECK_S = 1.5
+    assert every() == 1.5
+
+
 def test_the_list_changes_with_titles_answers_and_deletions(at_alices: Client, conversation: Conversation) -> None:
     seen = [listed(at_alices)]
     at_alices.post(path("rename", conversation), {"title": "Tulips"})

@@ -409,32 +409,48 @@ async def test_a_push_that_fails_for_one_stream_repeats_nothing_of_another(theat
     await seat.leave()
 
 
-async def test_how_a_stream_gets_on_is_written_to_all_who_wait_and_told_once(theatre: Theatre) -> None:
-    seats = [await theatre.sit_down(0, form=form) for form in (as_it_is, as_it_is, words)]
-    awake, dozing, _ = seats
+async def test_how_a_stream_gets_on_is_told_once_to_whoever_is_told_of_it(theatre: Theatre) -> None:
+    awake, dozing, deaf = [await theatre.sit_down(0, form=form) for form in (as_it_is, as_it_is, words)]
+    await theatre.attach(0)
+    asking = Seat()
+    asking.sit(*theatre.readers.pop())
+    seats = [awake, dozing, deaf, asking]
     feed = theatre.hub._feeds[theatre.stream.topic]
+    tail = feed.tail(str(theatre.stream.pk))
+
+    async def all_wait() -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while tail.others({awake.reader, dozing.reader, deaf.reader}) or asking.reader._waiting is None:
+                await asyncio.sleep(0.001)
+
+    def tell(text: str = "", chunks: int = 0) -> None:
+        message = theatre.message_at(theatre.seq + 1, text) if text else theatre.message(())
+        theatre.seq += bool(text)
+        theatre.hub._hear(feed, *understood([message | {"progress": {"chunks": chunks} if chunks else None}]))
+
     await theatre.commit([("text", "a")], "deliver")
-    async with asyncio.timeout(DEADLINE_S):
-        while feed.tail(str(theatre.stream.pk)).others({seat.reader for seat in seats}):
-            await asyncio.sleep(0.001)
-    for theatre.seq, letter in enumerate("bc", 2):
-        chunks = theatre.seq
-        told = theatre.message_at(chunks, letter) | {"progress": {"chunks": chunks}}
-        theatre.hub._hear(feed, *understood([told]))
-        assert awake.readings[-1] == ("pushed", chunks)
+    await all_wait()
+    tell(chunks=1)
+    assert awake.readings == dozing.readings == [("pushed", 1)]
+    await all_wait()
+    for text, chunks in (
+        ("b", 0),
+        ("", 2),
+    ):  # What cannot be written is left to the reader; the rest is not told again.
         dozing.awake.clear()
-    dozing.awake.set()
+        tell(text, chunks)
+        dozing.awake.set()
+        await all_wait()
     for seat in seats:
         seat.reader.wake()
-        await seat.shows("abc")
-    async with asyncio.timeout(DEADLINE_S):
-        while len(dozing.readings) < 2:
-            await asyncio.sleep(0.001)
-    assert dozing.readings == [("pushed", 2), ("yielded", 3)]
-    await theatre.commit([("end", "")], "deliver", Outcome("done"))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    await all_wait()
+    assert (awake.readings[-1], dozing.readings[1:]) == (("pushed", 2), [("yielded", 2)])
+    assert (deaf.readings, asking.readings) == ([], [("yielded", 1), ("yielded", 2)])
     for seat in seats:
-        await theatre.watch_to_the_end(seat)
-    assert [len(seat.readings) for seat in seats] == [2, 2, 0]
+        assert seat.text == "ab"
+        await seat.leave()
 
 
 async def test_a_piece_that_cannot_be_formed_for_a_push_is_not_lost(theatre: Theatre) -> None:

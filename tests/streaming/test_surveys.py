@@ -34,7 +34,7 @@ def test_a_stop_is_found_and_the_leases_of_others_are_not_asked_about(held: Stre
     other = Stream.objects.claim(new_stream().pk, "theirs", lease_s=600)
     assert other is not None and other.lease is not None
     Stream.objects.filter(pk=held.pk).request_stop()
-    found = survey([held.lease, uuid.uuid4()], renew=False, room=10, worker="mine")
+    found = survey([held.lease, other.lease, uuid.uuid4()], renew=False, room=10, worker="mine")
     assert found.held == {held.lease: True}
     assert survey([other.lease], renew=False, room=10, worker="theirs").held == {other.lease: False}
 
