@@ -7,6 +7,7 @@ delay_s            before each delta                   first_delay_s   before th
 surrogates         JSON escapes, and characters beyond the BMP split into two deltas of half a pair each
 network_chunk      write the body in pieces of so many bytes
 crlf, comments     CRLF line ends; a comment, an `event:` and an `id:` line with each event
+gate               a Gate that each delta passes; in a directive its name: closed until POST /gates/NAME opens it
 json               answer application/json with the whole completion, as a server that does not stream
 finish_reason      "stop"; null: none is sent          usage, done     false: no usage chunk; no [DONE]
 
@@ -90,7 +91,7 @@ class Script:
     retry_after: float | str | None = None
     error_code: str | None = None
     fail_times: int = 0
-    gate: Gate | None = None
+    gate: Gate | str | None = None
 
     @property
     def answer(self) -> str:

@@ -8,7 +8,8 @@ What it answers is a `Script`: the next one queued in the process, else the last
 the script's fields (a directive, e.g. {"words": 200, "delay_s": 0.02}), else `server.default`. tests/modelscript.py
 lists the fields.
 
-GET /requests (JSON) and `server.requests` tell what was asked and which clients hung up.
+GET /requests (JSON) and `server.requests` tell what was asked and which clients hung up. POST /gates/NAME?more=5 lets
+five more deltas through a directive's gate; without `more` all that follow.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import json
 import signal
 import sys
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 from aiohttp import web
@@ -71,11 +72,13 @@ class ModelServer:
         self._port = port
         self._queue: deque[Script] = deque()
         self._prompts: Counter[str] = Counter()
+        self._gates: defaultdict[str, Gate] = defaultdict(Gate)
         self._arrived = asyncio.Event()
         app = web.Application(client_max_size=50_000_000)
         app.router.add_post("/v1/chat/completions", self._complete)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/requests", self._tell)
+        app.router.add_post("/gates/{name}", self._open_gate)
         # The handler is cancelled as soon as the client hangs up; silence and gates would not notice otherwise.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
 
@@ -104,6 +107,10 @@ class ModelServer:
 
     async def _tell(self, _: web.Request) -> web.Response:
         return web.json_response([asked.as_json() for asked in self.requests])
+
+    async def _open_gate(self, request: web.Request) -> web.Response:
+        self._gates[request.match_info["name"]].open(float(request.query.get("more", "inf")))
+        return web.Response(status=204)
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -134,8 +141,11 @@ class ModelServer:
         """The script in a prompt; a misspelt field is a TypeError, and a status of 500, rather than another answer."""
         with contextlib.suppress(ValueError):
             directive = json.loads(prompt)
-            return Script(**directive) if isinstance(directive, dict) else self.default
+            return self._with_gate(Script(**directive)) if isinstance(directive, dict) else self.default
         return self.default
+
+    def _with_gate(self, script: Script) -> Script:
+        return replace(script, gate=self._gates[script.gate]) if isinstance(script.gate, str) else script
 
     async def _answer(self, request: web.Request, asked: Asked, script: Script) -> web.StreamResponse:
         await asyncio.sleep(script.first_delay_s)
@@ -174,14 +184,14 @@ class Body:
 
     async def _pass(self, delta: dict[str, str]) -> None:
         gate = self._script.gate
-        if gate is not None:
+        if isinstance(gate, Gate):
             await gate.enter()
         if self._script.delay_s:
             await asyncio.sleep(self._script.delay_s)
         self._event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
         if not self._script.size or len(self._unwritten) >= BULK_EVENTS:
             await self._flush()
-        if gate is not None:
+        if isinstance(gate, Gate):
             gate.leave()
 
     async def _finish(self) -> None:

@@ -18,6 +18,8 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urljoin
+from uuid import uuid4
 
 import httpx
 import psutil
@@ -45,6 +47,19 @@ def model_server(for_s: int = 120, port: int = 0) -> Iterator[str]:
             yield json.loads(process.stdout.readline())["url"]
         finally:
             process.terminate()
+
+
+@dataclass
+class RemoteGate:
+    """A gate in a model server's process that the deltas of a directive with its name pass (tests/modelscript.py)."""
+
+    model_url: str
+    name: str = field(default_factory=lambda: uuid4().hex)
+
+    def open(self, more: int | None = None) -> None:
+        """Let so many deltas more pass, or all that follow."""
+        url = urljoin(self.model_url, f"/gates/{self.name}")
+        httpx.post(url, params={} if more is None else {"more": more}).raise_for_status()
 
 
 @dataclass

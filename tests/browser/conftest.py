@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 from tests import browsers
 from tests.browser.cable import Cable
 from tests.browser.chat import Person
-from tests.processes import Server, model_server, server
+from tests.processes import RemoteGate, Server, model_server, server
 
 FLAGS = (
     "--no-sandbox",
@@ -48,7 +48,7 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("site")
-    with model_server(for_s=900) as model_url, server(home, model_url, **QUICK) as running:
+    with model_server(for_s=3600) as model_url, server(home, model_url, **QUICK) as running:
         yield running
 
 
@@ -72,6 +72,15 @@ def new_person(chromium: Browser, site: Server) -> Iterator[People]:
     for profile in profiles:
         profile.close()
     assert not complaints
+
+
+@pytest.fixture
+def gate(site: Server) -> Iterator[RemoteGate]:
+    """An answer asked for with `gate.name` waits after thirty deltas until the test opens it."""
+    gate = RemoteGate(site.model_url)
+    gate.open(30)
+    yield gate
+    gate.open()
 
 
 @pytest.fixture

@@ -14,18 +14,19 @@ from tests.browser.chat import Chat
 from tests.browser.conftest import People
 from tests.dom import text_of
 from tests.modelscript import expected_text
-from tests.processes import Server
+from tests.processes import RemoteGate, Server, directive
 
-SLOW = {"words": 60, "delay_s": 0.04}
+SLOW: dict[str, Any] = {"words": 60, "delay_s": 0.01}
 ENDLESS = {"words": 3000, "delay_s": 0.04}
 
 
-def test_an_answer_arrives_word_by_word(new_person: People) -> None:
+def test_an_answer_arrives_word_by_word(new_person: People, gate: RemoteGate) -> None:
     chat = new_person().visits()
-    chat.ask(**SLOW)
+    chat.ask(**SLOW, gate=gate.name)
     chat.begins()
     seen = chat.text
     assert expected_text(SLOW).startswith(seen)
+    gate.open()
     chat.grows(len(seen))
     chat.ends()
     assert chat.text == expected_text(SLOW)
@@ -41,72 +42,78 @@ def test_a_second_turn_follows_on_the_same_page(new_person: People) -> None:
     chat.looks_fresh()
 
 
-def test_a_reload_in_mid_answer_shows_the_text_so_far_and_the_rest(new_person: People) -> None:
+def test_a_reload_in_mid_answer_shows_the_text_so_far_and_the_rest(new_person: People, gate: RemoteGate) -> None:
     chat = new_person().visits()
-    chat.ask(**SLOW)
+    chat.ask(**SLOW, gate=gate.name)
     chat.begins()
     chat.grows(40)
     before = chat.text
     chat.page.reload()
     assert chat.text.startswith(before)
+    gate.open()
     chat.ends()
     assert chat.text == expected_text(SLOW)
 
 
-def test_the_text_so_far_is_in_the_page_itself(new_person: People) -> None:
+def test_the_text_so_far_is_in_the_page_itself(new_person: People, gate: RemoteGate) -> None:
     person = new_person()
     chat = person.visits()
-    chat.ask(**SLOW)
+    chat.ask(**SLOW, gate=gate.name)
     chat.begins()
     seen = chat.text
     assert seen in person.profile.request.get(chat.page.url).text()
 
 
-def test_leaving_and_coming_back_loses_nothing(new_person: People) -> None:
+def test_leaving_and_coming_back_loses_nothing(new_person: People, gate: RemoteGate) -> None:
     person = new_person()
     chat = person.visits()
-    chat.ask(**SLOW)
+    chat.ask(**SLOW, gate=gate.name)
     chat.begins()
     url = chat.page.url
     chat.page.close()
     again = person.opens(url)
+    gate.open()
     again.ends()
     assert again.text == expected_text(SLOW)
 
 
-def test_two_tabs_show_the_same_answer(new_person: People) -> None:
+def test_two_tabs_show_the_same_answer(new_person: People, gate: RemoteGate) -> None:
     person = new_person()
     first = person.visits()
-    first.ask(**SLOW)
+    first.ask(**SLOW, gate=gate.name)
     first.begins()
     second = person.opens(first.page.url)
+    gate.open()
     first.ends()
     second.ends()
     assert first.text == second.text == expected_text(SLOW)
     assert first.messages == second.messages
 
 
-def test_an_idle_second_tab_sees_a_turn_begun_elsewhere(new_person: People) -> None:
+def test_an_idle_second_tab_sees_a_turn_begun_elsewhere(new_person: People, gate: RemoteGate) -> None:
     person = new_person()
     first = person.visits()
     first.ask(words=3)
     first.ends()
     second = person.opens(first.page.url)
     second.connects()
-    first.ask(**SLOW)
+    first.ask(**SLOW, gate=gate.name)
     second.begins(turns=2)
+    gate.open()
     second.ends(turns=2)
     first.ends(turns=2)
     assert second.text == expected_text(SLOW)
     assert second.messages == first.messages
 
 
-def test_another_device_follows_after_log_in(new_person: People) -> None:
+def test_another_device_follows_after_log_in(new_person: People, gate: RemoteGate) -> None:
     desk, name = new_person().signs_up()
-    desk.ask(**SLOW)
+    desk.ask(**SLOW, gate=gate.name)
     desk.begins()
     phone = new_person(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     there = phone.logs_in(name, path=desk.path)
+    there.begins()
+    gate.open()
     there.ends()
     desk.ends()
     assert there.text == desk.text == expected_text(SLOW)
@@ -176,15 +183,18 @@ def test_a_retry_is_shown_and_costs_no_text(new_person: People) -> None:
     assert chat.text == expected_text(fields)
 
 
-def test_a_lost_connection_comes_back_by_itself_and_misses_nothing(new_person: People, cable: Cable) -> None:
+def test_a_lost_connection_comes_back_by_itself_and_misses_nothing(
+    new_person: People, cable: Cable, gate: RemoteGate
+) -> None:
     chat = new_person(url=cable.url).visits()
-    chat.ask(**SLOW)
+    chat.ask(**SLOW, gate=gate.name)
     chat.begins()
     chat.connects()  # The text is in the page before its script runs.
     cable.cut()
     chat.page.context.set_offline(True)
     chat.is_cut_off()
     before = chat.text
+    gate.open()
     cable.mend()
     chat.page.context.set_offline(False)
     chat.connects()
@@ -194,13 +204,14 @@ def test_a_lost_connection_comes_back_by_itself_and_misses_nothing(new_person: P
     chat.looks_fresh()
 
 
-def test_a_connection_that_died_without_a_word_is_replaced(new_person: People, cable: Cable) -> None:
+def test_a_connection_that_died_without_a_word_is_replaced(new_person: People, cable: Cable, gate: RemoteGate) -> None:
     chat = new_person(url=cable.url).visits()
     chat.page.clock.install()
-    chat.ask(**SLOW)
+    chat.ask(**SLOW, gate=gate.name)
     chat.connects()
     chat.begins()
     cable.fall_silent()
+    gate.open()
     chat.page.clock.fast_forward("00:20")
     chat.ends()
     assert chat.text == expected_text(SLOW)
@@ -269,15 +280,16 @@ def test_a_prompt_sent_without_a_connection_is_asked_once_when_it_is_back(new_pe
     chat.looks_fresh()
 
 
-def test_a_killed_server_is_found_again_and_the_answer_ends(new_person: People, site: Server) -> None:
+def test_a_killed_server_is_found_again_and_the_answer_ends(new_person: People, site: Server, gate: RemoteGate) -> None:
     chat = new_person().visits()
-    chat.ask(**SLOW)
+    chat.ask(**SLOW, gate=gate.name)
     chat.begins()
     chat.grows(60)
     site.kill()
     chat.is_cut_off()
     chat.says("Waiting for the connection")
     assert len(chat.text) > 60
+    gate.open()
     site.start()
     chat.connects()
     chat.ends()
@@ -285,8 +297,8 @@ def test_a_killed_server_is_found_again_and_the_answer_ends(new_person: People, 
     chat.looks_fresh()
 
 
-def test_an_answer_begun_anew_says_so_until_it_ends(new_person: People) -> None:
-    fields = {"words": 60, "delay_s": 0.05, "cut_after": 8, "fail_times": 1}
+def test_an_answer_begun_anew_says_so_until_it_ends(new_person: People, gate: RemoteGate) -> None:
+    fields = {"words": 60, "delay_s": 0.04, "gate": gate.name, "cut_after": 8, "fail_times": 1}
     chat = new_person().visits()
     chat.ask(words=1)
     chat.ends()
@@ -295,16 +307,18 @@ def test_an_answer_begun_anew_says_so_until_it_ends(new_person: People) -> None:
     chat.page.wait_for_function(
         "() => /^Attempt 2\\d+ s/.test([...document.querySelectorAll('.reply .note')].at(-1).textContent)"
     )
+    gate.open()
     chat.ends(turns=2)
     chat.looks_fresh()
 
 
-def test_without_javascript_one_can_ask_follow_and_stop(new_person: People) -> None:
+def test_without_javascript_one_can_ask_follow_and_stop(new_person: People, gate: RemoteGate) -> None:
     chat = new_person(java_script_enabled=False).visits()
-    chat.composer.fill('{"words": 40, "delay_s": 0.1}')
+    chat.composer.fill(directive(words=40, gate=gate.name))
     chat.page.get_by_role("button", name="Send").click()
     expect(chat.replies).to_have_attribute("data-status", "streaming")
     expect(chat.replies.locator(".body")).to_contain_text("alpha0 beta1")
+    gate.open()
     chat.ends()
     assert chat.text == expected_text({"words": 40})
     assert 'http-equiv="refresh"' not in chat.page.content()

@@ -13,14 +13,14 @@ from tests.browser.cable import Cable
 from tests.browser.chat import Chat, Person
 from tests.browser.conftest import People
 from tests.modelscript import expected_text
-from tests.processes import Server
+from tests.processes import RemoteGate, Server
 
 pytestmark = pytest.mark.page
 
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 WINDOWS = pytest.mark.parametrize("window", [{}, PHONE], ids=["desk", "phone"])
 ENDLESS = {"words": 3000, "delay_s": 0.04}
-SLOW = {"words": 100, "delay_s": 0.04}
+SLOW: dict[str, Any] = {"words": 100, "delay_s": 0.01}
 # A list asks every few seconds.
 SOON_MS = 15_000
 
@@ -267,14 +267,18 @@ def share(chat: Chat) -> str:
 
 @pytest.mark.both
 @WINDOWS
-def test_a_link_shows_an_answer_live_until_it_is_revoked(new_person: People, window: dict[str, Any]) -> None:
+def test_a_link_shows_an_answer_live_until_it_is_revoked(
+    new_person: People, window: dict[str, Any], gate: RemoteGate
+) -> None:
     owner = new_person().visits()
-    owner.ask(**SLOW)
+    owner.ask(**SLOW, gate=gate.name)
     owner.begins()
     link = share(owner)
     reader = new_person(**window).opens(link)
     reader.connects()
-    reader.grows(len(reader.text))
+    seen = reader.text
+    gate.open()
+    reader.grows(len(seen))
     owner.ends()
     reader.ends()
     assert reader.text == owner.text == expected_text(SLOW)
@@ -300,11 +304,13 @@ def test_a_link_can_be_copied(new_person: People) -> None:
 
 
 @pytest.mark.both
-def test_a_reader_without_javascript_follows_too(new_person: People) -> None:
+def test_a_reader_without_javascript_follows_too(new_person: People, gate: RemoteGate) -> None:
     owner = new_person().visits()
-    owner.ask(**SLOW)
+    owner.ask(**SLOW, gate=gate.name)
     owner.begins()
     reader = new_person(java_script_enabled=False).opens(share(owner))
+    reader.begins()
+    gate.open()
     reader.ends()
     assert reader.text == expected_text(SLOW)
 

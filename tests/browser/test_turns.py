@@ -14,12 +14,12 @@ from tests.browser.chat import Chat
 from tests.browser.conftest import DESK, PHONE, People
 from tests.browser.senses import HEARD
 from tests.modelscript import expected_text
-from tests.processes import Server, directive, server
+from tests.processes import RemoteGate, Server, directive, server
 
 pytestmark = pytest.mark.page
 
 ENDLESS = {"words": 3000, "delay_s": 0.03}
-STEADY = {"words": 80, "delay_s": 0.04}
+STEADY: dict[str, Any] = {"words": 80, "delay_s": 0.01}
 Visits = Callable[..., Chat]
 
 
@@ -281,14 +281,15 @@ def test_a_stopped_answer_can_be_tried_again_after_another_question(visit: Visit
 # Following
 
 
-def test_a_paused_page_stays_as_it_is_and_catches_up_exactly(visit: Visits) -> None:
+def test_a_paused_page_stays_as_it_is_and_catches_up_exactly(visit: Visits, gate: RemoteGate) -> None:
     chat = visit()
     there = elsewhere(chat)
-    chat.ask(**STEADY)
+    chat.ask(**STEADY, gate=gate.name)
     chat.begins(turns=2)
     chat.page.get_by_role("button", name="Pause").click()
     chat.says("Paused on this page")
     seen = chat.text
+    gate.open()
     there.grows(len(seen) + 60)
     assert chat.text == seen
     there.ends(turns=2)
@@ -300,15 +301,16 @@ def test_a_paused_page_stays_as_it_is_and_catches_up_exactly(visit: Visits) -> N
 
 
 @pytest.mark.both
-def test_a_paused_page_loses_nothing_with_its_connection(visit: Visits, cable: Cable) -> None:
+def test_a_paused_page_loses_nothing_with_its_connection(visit: Visits, cable: Cable, gate: RemoteGate) -> None:
     chat = visit(url=cable.url)
-    chat.ask(**STEADY)
+    chat.ask(**STEADY, gate=gate.name)
     chat.begins(turns=2)
     chat.page.get_by_role("button", name="Pause").click()
     chat.says("Paused on this page")
     seen = chat.text
     cable.cut()
     chat.is_cut_off()
+    gate.open()
     cable.mend()
     chat.connects()
     assert chat.text == seen
@@ -338,12 +340,13 @@ def test_thinking_is_folded_away_and_can_be_read(visit: Visits) -> None:
     expect(thoughts).to_have_text("Short waves scatter more.")
 
 
-def test_pace_is_told_while_an_answer_comes_and_tokens_at_its_end(visit: Visits) -> None:
+def test_pace_is_told_while_an_answer_comes_and_tokens_at_its_end(visit: Visits, gate: RemoteGate) -> None:
     chat = visit()
-    chat.ask(**STEADY)
+    chat.ask(words=80, delay_s=0.04, gate=gate.name)
     chat.page.wait_for_function(
         "() => /^\\d+ s · \\d+ char/.test([...document.querySelectorAll('.reply .note')].at(-1).textContent.trim())"
     )
+    gate.open()
     chat.ends(turns=2)
     expect(chat.note).to_have_text("80 tokens")
 

@@ -12,7 +12,7 @@ from tests.processes import Client, Server, model_server, server
 
 @pytest.fixture(scope="module")
 def model_url() -> Iterator[str]:
-    with model_server(for_s=300) as url:
+    with model_server(for_s=900) as url:
         yield url
 
 
