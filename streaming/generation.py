@@ -42,9 +42,10 @@ class Generation:
                 self._scope.reschedule(asyncio.get_running_loop().time())
 
     def lose(self) -> None:
-        """The lease is gone: end quietly, adding nothing."""
-        self.log.lose()
-        self.stop()
+        """The lease is gone: end quietly, adding nothing. But an end under way lets go of it, or its commit tells."""
+        if not self.log.ending:
+            self.log.lose()
+            self.stop()
 
     async def run(self) -> None:
         about: dict[str, str | int] = {"stream": str(self.stream.pk), "attempt": self.stream.attempt}

@@ -292,6 +292,25 @@ async def test_an_answer_that_ends_as_its_engine_stops_is_logged_and_counted(
     assert line.__dict__["stream"] == str(stream.pk)
 
 
+async def test_a_sweep_that_finds_the_lease_of_an_end_just_committed_gone_takes_nothing_for_lost(
+    reply: Message, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with engine_with(ScriptedProvider(["Hello"])) as engine:
+        commit = engine.journal._commit
+
+        async def swept(entries: list[Entry]) -> set[Any]:
+            lost = await commit(entries)
+            if any(entry.outcome for entry in entries):
+                await engine.step()
+            return lost
+
+        monkeypatch.setattr(engine.journal, "_commit", swept)
+        await ended(stream_of(reply))
+    assert [record.message for record in caplog.records if "over or deleted" in record.message] == []
+    assert len([record for record in caplog.records if record.message == "stream ended"]) == 1
+
+
 async def test_a_clean_end_keeps_the_text_and_hands_the_stream_over_at_no_cost(reply: Message) -> None:
     async with engine_with(ScriptedProvider(["so far", asyncio.Event()])):
         await until(lambda: sync_to_async(Chunk.objects.filter(stream=stream_of(reply)).exists)())
