@@ -259,7 +259,9 @@ def _answers_ping(url: str) -> bool:
 @contextmanager
 def postgres() -> Iterator[Server]:
     """A running PostgreSQL with one empty database; a crash of the machine would cost its data, one of its own not."""
-    with _running(lambda home: postgres_server(home, "fsync=off", "full_page_writes=off")) as server:
+    # A site takes ten connections or so, and several tests at a time have several sites each.
+    settings = ("fsync=off", "full_page_writes=off", "max_connections=300")
+    with _running(lambda home: postgres_server(home, *settings)) as server:
         yield server
 
 

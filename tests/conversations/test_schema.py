@@ -9,7 +9,7 @@ import pytest
 import schemathesis
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished, request_started
-from django.db import close_old_connections
+from django.db import close_old_connections, connection
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -39,8 +39,11 @@ schema = everything.exclude(path_regex="/events/$")
 
 
 @pytest.fixture(autouse=True)
-def _as_the_test_client_does(settings: Any) -> Iterator[None]:
-    """The requests are inside the test's transaction, so its connection must outlive them."""
+def _as_the_test_client_does(settings: Any, db: None) -> Iterator[None]:
+    """The requests are inside the test's transaction, so its connection must outlive them, however long one is made."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
     settings.THROTTLE_PROMPTS = settings.THROTTLE_VISITORS = ""
     for signal in (request_started, request_finished):
         signal.disconnect(close_old_connections)

@@ -88,6 +88,12 @@ class Seat:
             elif isinstance(item, Reading):
                 self.readings.append(("yielded", item.progress["chunks"]))
 
+    @property
+    def waits(self) -> bool:
+        """Whether its reader has taken all there is, and was not woken since."""
+        waiting = self.reader._waiting
+        return waiting is not None and not waiting.done()
+
     def show(self, piece: Piece) -> None:
         for text in piece.native:
             try:
@@ -420,7 +426,7 @@ async def test_how_a_stream_gets_on_is_told_once_to_whoever_is_told_of_it(theatr
 
     async def all_wait() -> None:
         async with asyncio.timeout(DEADLINE_S):
-            while tail.others({awake.reader, dozing.reader, deaf.reader}) or asking.reader._waiting is None:
+            while tail.others({awake.reader, dozing.reader, deaf.reader}) or not asking.waits:
                 await asyncio.sleep(0.001)
 
     def tell(text: str = "", chunks: int = 0) -> None:
