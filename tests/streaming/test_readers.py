@@ -435,6 +435,8 @@ async def test_how_a_stream_gets_on_is_told_once_to_whoever_is_told_of_it(theatr
         theatre.hub._hear(feed, *understood([message | {"progress": {"chunks": chunks} if chunks else None}]))
 
     await theatre.commit([("text", "a")], "deliver")
+    for seat in seats:
+        await seat.shows("a")
     await all_wait()
     tell(chunks=1)
     assert awake.readings == dozing.readings == [("pushed", 1)]
