@@ -91,7 +91,7 @@ class Script:
     retry_after: float | str | None = None
     error_code: str | None = None
     fail_times: int = 0
-    gate: Gate | str | None = None
+    gate: Gate | None = None
 
     @property
     def answer(self) -> str:

@@ -23,7 +23,7 @@ import sys
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from aiohttp import web
@@ -141,11 +141,11 @@ class ModelServer:
         """The script in a prompt; a misspelt field is a TypeError, and a status of 500, rather than another answer."""
         with contextlib.suppress(ValueError):
             directive = json.loads(prompt)
-            return self._with_gate(Script(**directive)) if isinstance(directive, dict) else self.default
+            if isinstance(directive, dict):
+                if "gate" in directive:
+                    directive["gate"] = self._gates[directive["gate"]]
+                return Script(**directive)
         return self.default
-
-    def _with_gate(self, script: Script) -> Script:
-        return replace(script, gate=self._gates[script.gate]) if isinstance(script.gate, str) else script
 
     async def _answer(self, request: web.Request, asked: Asked, script: Script) -> web.StreamResponse:
         await asyncio.sleep(script.first_delay_s)
@@ -184,14 +184,14 @@ class Body:
 
     async def _pass(self, delta: dict[str, str]) -> None:
         gate = self._script.gate
-        if isinstance(gate, Gate):
+        if gate is not None:
             await gate.enter()
         if self._script.delay_s:
             await asyncio.sleep(self._script.delay_s)
         self._event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
         if not self._script.size or len(self._unwritten) >= BULK_EVENTS:
             await self._flush()
-        if isinstance(gate, Gate):
+        if gate is not None:
             gate.leave()
 
     async def _finish(self) -> None:

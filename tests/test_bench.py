@@ -63,7 +63,7 @@ def test_a_goal_is_reached_missed_or_not_there(measured: dict[str, Any]) -> None
     ours = measured | {"subject": "chatsite embedded", "kind": "ws", "p50_ms": 0.9, "p99_ms": 9.0}
     assert "| 0.9 / 9 ms | yes |" in goals({"latency": [ours]})
     assert "**no**" in goals({"latency": [ours | {"p99_ms": 11.0}]})
-    assert "**no**" in goals({"latency": [ours, ours | {"kind": "sse", "p99_ms": 11.0}]})
+    assert "**no**" in goals({"latency": [ours, ours | {"kind": "http", "p99_ms": 11.0}]})
     assert "scaled out" not in goals({"latency": [ours]})
 
 
