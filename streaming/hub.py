@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 import uuid
 from collections.abc import Callable, Hashable, Iterable
 from contextvars import Context
 from datetime import timedelta
+from functools import lru_cache
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -27,6 +29,7 @@ from streaming.frames import Piece
 from streaming.layers import receive_all
 from streaming.messages import Told, understood
 from streaming.models import Chunk, Stream, last_seq
+from streaming.repeated import Repeated
 from streaming.tail import Tail
 
 if TYPE_CHECKING:
@@ -266,10 +269,18 @@ async def _after_a_tick() -> None:
 
 def begun_streams(topics: list[str], age_s: float) -> list[tuple[str, str]]:
     """(topic, stream) of every stream of `topics` that is unfinished or not older than `age_s`."""
+    if not topics:
+        return []
+    found = [row for question in _begun(tuple(topics), math.ceil(age_s)) for row in question.rows()]
+    return [(topic, str(uuid.UUID(str(pk)))) for topic, pk in found]
+
+
+@lru_cache(maxsize=2)  # From one tick to the next the topics are often the same.
+def _begun(topics: tuple[str, ...], age_s: int) -> list[Repeated]:
     # Two questions, as each has an index of its own. A short answer may be over before anybody looks.
     recent = Stream.objects.filter(created_at__gte=Now() - timedelta(seconds=age_s))
-    questions = [found.filter(topic__in=topics).values_list("topic", "pk") for found in (Stream.objects.live(), recent)]
-    return [(topic, str(pk)) for found in questions for topic, pk in found.order_by("created_at")]
+    questions = [found.filter(topic__in=topics).order_by("created_at") for found in (Stream.objects.live(), recent)]
+    return [Repeated(found.values_list("topic", "pk")) for found in questions]
 
 
 def last_rows(streams: Iterable[str]) -> dict[str, int]:
