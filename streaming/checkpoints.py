@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import connection
 
-from streaming.background import Periodic
+from streaming.background import DatabaseThread, Periodic
 
 EVERY_S = 1.0
 # While there is always somebody who writes, the write-ahead log never begins anew: past this many pages writers are
@@ -14,19 +14,41 @@ LOG_PAGES = 8_000
 WAIT_MS = 20
 
 
-def checkpoint() -> None:
-    """Copy what no reader still needs from the write-ahead log into the database.
+def copy() -> bool:
+    """Copy what no reader still needs from the write-ahead log into the database, which makes nobody wait.
 
-    That makes nobody wait. To have the log begin anew does, for a few ms: for what came while the rest was copied.
+    Tells whether the log is so long that it should begin anew; then what came meanwhile is copied as well.
     """
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        if cursor.fetchone()[1] >= LOG_PAGES:
+        is_long = bool(cursor.fetchone()[1] >= LOG_PAGES)
+        if is_long:
             cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            cursor.execute(f"PRAGMA busy_timeout={WAIT_MS}")
+    return is_long
+
+
+def begin_anew() -> None:
+    """Have the log begin anew with the next commit: nobody can write for a few ms, while the rest of it is copied."""
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout")
+        (patience_ms,) = cursor.fetchone()
+        cursor.execute(f"PRAGMA busy_timeout={WAIT_MS}")
+        try:
             cursor.execute("PRAGMA wal_checkpoint(FULL)")
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout={patience_ms}")
 
 
-def checkpoints() -> Periodic:
-    """Makes them while an engine runs."""
-    return Periodic("checkpoints", EVERY_S, checkpoint)
+class Checkpoints(Periodic):
+    """Makes them while an engine runs. `writer`: the thread of its commits, among which the log begins anew.
+
+    A commit that finds the database locked by another thread waits for SQLite to look again, 10 ms later for 3.
+    """
+
+    def __init__(self, writer: DatabaseThread) -> None:
+        super().__init__("checkpoints", EVERY_S, copy)
+        self._writer = writer
+
+    async def step(self) -> None:
+        if await self._thread.run(copy):
+            await self._writer.run(begin_anew)

@@ -21,7 +21,7 @@ from django.db import connection, transaction
 
 from streaming import metrics
 from streaming.background import DatabaseThread, start_apart
-from streaming.checkpoints import checkpoints
+from streaming.checkpoints import Checkpoints
 from streaming.frames import SPOKEN
 from streaming.generation import Generation
 from streaming.journal import Journal, Log
@@ -153,7 +153,7 @@ class Engine:
         self._renewed_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._sweeping: asyncio.Task[None] | None = None
-        self._checkpoints = checkpoints() if connection.vendor == "sqlite" else None
+        self._checkpoints = Checkpoints(self._writer) if connection.vendor == "sqlite" else None
         self._stepping = asyncio.Lock()
 
     @property
@@ -247,9 +247,9 @@ class Engine:
         except Exception:
             logger.exception("streams could not be handed back; their leases will run out")
         finally:
-            await self._writer.close()
             if self._checkpoints is not None:
                 await self._checkpoints.stop()
+            await self._writer.close()
             await self._provider.close()
 
     async def _hand_back(self) -> None:

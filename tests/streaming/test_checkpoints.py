@@ -11,6 +11,7 @@ import pytest
 from django.db import connection, connections, transaction
 
 from streaming import checkpoints
+from streaming.background import DatabaseThread
 from tests.conftest import DEADLINE_S, new_stream
 
 pytestmark = [pytest.mark.embedded, pytest.mark.django_db(transaction=True)]
@@ -20,6 +21,11 @@ WRITES = 20
 def write(count: int = 1) -> None:
     for _ in range(count):
         new_stream()
+
+
+def checkpoint() -> None:
+    if checkpoints.copy():
+        checkpoints.begin_anew()
 
 
 def log_pages() -> int:
@@ -69,7 +75,7 @@ def test_the_log_begins_anew_though_somebody_writes_while_it_is_copied(
     write(WRITES)
     with transaction.atomic():
         write()
-        made = beside.submit(checkpoints.checkpoint)
+        made = beside.submit(checkpoint)
         wait_for(asked["FULL"], unless=made)
     made.result(DEADLINE_S)
     write()
@@ -79,7 +85,7 @@ def test_the_log_begins_anew_though_somebody_writes_while_it_is_copied(
 def test_a_short_log_makes_nobody_wait(beside: ThreadPoolExecutor, asked: dict[str, threading.Event]) -> None:
     with transaction.atomic():
         write(WRITES)
-        beside.submit(checkpoints.checkpoint).result(DEADLINE_S)
+        beside.submit(checkpoint).result(DEADLINE_S)
     assert asked["PASSIVE"].is_set() and not asked["FULL"].is_set()
 
 
@@ -97,8 +103,34 @@ def test_who_reads_for_long_keeps_no_writer_waiting(
     beside.submit(begin_to_read).result(DEADLINE_S)
     write(WRITES)
     with ThreadPoolExecutor(1) as third:
-        third.submit(checkpoints.checkpoint).result(DEADLINE_S)
+        third.submit(checkpoint).result(DEADLINE_S)
         write()
         third.submit(connections.close_all).result()
     assert log_pages() > WRITES
     beside.submit(lambda: connection.connection.rollback()).result(DEADLINE_S)
+
+
+async def test_the_log_begins_anew_in_the_thread_of_the_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that none of them finds it locked."""
+    threads: list[int] = []
+    writer = DatabaseThread("journal")
+    periodic = checkpoints.Checkpoints(writer)
+    monkeypatch.setattr(checkpoints, "begin_anew", lambda: threads.append(threading.get_ident()))
+    await periodic.step()
+    assert threads == []
+    monkeypatch.setattr(checkpoints, "LOG_PAGES", 0)
+    await periodic.step()
+    assert threads == [await writer.run(threading.get_ident)]
+    await periodic.stop()
+    await writer.close()
+
+
+def test_who_had_the_log_begin_anew_waits_for_others_as_before(beside: ThreadPoolExecutor) -> None:
+    def patience_ms() -> int:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA busy_timeout")
+            return int(cursor.fetchone()[0])
+
+    before = beside.submit(patience_ms).result(DEADLINE_S)
+    beside.submit(checkpoints.begin_anew).result(DEADLINE_S)
+    assert before == beside.submit(patience_ms).result(DEADLINE_S) > checkpoints.WAIT_MS

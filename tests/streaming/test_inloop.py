@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from channels.layers import BaseChannelLayer
 from django.db import connection
 
 from streaming import commit, inloop
+from streaming.frames import Row
 from streaming.inloop import InLoop
-from streaming.models import Chunk, Outcome, Stream
+from streaming.models import Chunk, Entry, Outcome, Stream
 from tests.conftest import DEADLINE_S
 from tests.streaming.test_journal import Desk, Slow, committed, desk_with, speaking, stored
 
@@ -51,14 +54,42 @@ async def test_a_few_words_need_no_thread(desk: Desk, by_thread: list[Any], monk
     assert not slow.entered.is_set()
 
 
-async def test_a_row_is_the_same_whoever_adds_it(desk: Desk, by_thread: list[Any]) -> None:
+@pytest.mark.parametrize("kinds", [["text"], ["text", "reasoning"]], ids=["alone", "several"])
+async def test_a_row_is_the_same_whoever_adds_it(desk: Desk, by_thread: list[Any], kinds: list[str]) -> None:
     log = await speaking(desk)
-    log.say("text", ' "up\\on" ü😀')
+    for kind in kinds:
+        log.say(kind, ' "up\\on" ü😀')
     await committed(log)
     assert by_thread == [(1, False)]
-    first, second = [chunk async for chunk in Chunk.objects.order_by("seq")]
-    assert (second.seq, second.kind, second.text, second.data) == (2, "text", ' "up\\on" ü😀', None)
-    assert 0 <= (second.created_at - first.created_at).total_seconds() < 10
+    first, *others = [chunk async for chunk in Chunk.objects.order_by("seq")]
+    said = [(other.seq, other.kind, other.text, other.data) for other in others]
+    assert said == [(2 + n, kind, ' "up\\on" ü😀', None) for n, kind in enumerate(kinds)]
+    assert all(0 <= (other.created_at - first.created_at).total_seconds() < 10 for other in others)
+    assert await times_are_written_alike()
+
+
+@sync_to_async
+def times_are_written_alike() -> bool:
+    """As text, by which SQLite compares them."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(DISTINCT length(created_at)) = 1 FROM streaming_chunk")
+        return bool(cursor.fetchone()[0])
+
+
+@pytest.mark.parametrize("kinds", [["text"], ["text", "reasoning"]], ids=["alone", "several"])
+async def test_words_whose_lease_is_lost_or_that_cannot_be_stored_are_not_added(desk: Desk, kinds: list[str]) -> None:
+    log, other = await speaking(desk), await speaking(desk)
+    near = InLoop()
+
+    async def add(lease: uuid.UUID, text: str) -> int:
+        rows = tuple(Row(2 + n, kind, text, None) for n, kind in enumerate(kinds))
+        return await near.add([Entry(log.stream, lease, rows)])
+
+    assert await add(other.lease, " upon") == 0
+    assert await add(log.lease, " up\0on") == 0
+    assert await stored(log) == ["Once"]
+    assert await add(log.lease, " upon") == len(kinds)
+    await near.close()
 
 
 async def test_who_writes_meanwhile_is_waited_for_by_the_thread_and_not_by_the_loop(
