@@ -64,6 +64,7 @@ def test_a_goal_is_reached_missed_or_not_there(measured: dict[str, Any]) -> None
     assert "| 0.9 / 9 ms | yes |" in goals({"latency": [ours]})
     assert "**no**" in goals({"latency": [ours | {"p99_ms": 11.0}]})
     assert "**no**" in goals({"latency": [ours, ours | {"kind": "http", "p99_ms": 11.0}]})
+    assert "| nothing came | **no** |" in goals({"latency": [ours, ours | {"p50_ms": None, "p99_ms": None}]})
     assert "scaled out" not in goals({"latency": [ours]})
 
 
