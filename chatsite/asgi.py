@@ -13,6 +13,7 @@ from chatsite.backpressure import Backpressure  # noqa: E402
 from chatsite.direct import DirectWrites  # noqa: E402
 from chatsite.logs import RequestIds  # noqa: E402
 from chatsite.origin import BearerOrOrigin  # noqa: E402
+from chatsite.threads import Threads  # noqa: E402
 from conversations.routing import websocket_urlpatterns  # noqa: E402
 from streaming.lifespan import follow_daphne, lifespan  # noqa: E402
 
@@ -21,12 +22,14 @@ follow_daphne()
 application = Backpressure(
     DirectWrites(
         RequestIds(
-            ProtocolTypeRouter(
-                {
-                    "http": pages,
-                    "websocket": BearerOrOrigin(URLRouter(websocket_urlpatterns)),
-                    "lifespan": lifespan,
-                }
+            Threads(
+                ProtocolTypeRouter(
+                    {
+                        "http": pages,
+                        "websocket": BearerOrOrigin(URLRouter(websocket_urlpatterns)),
+                        "lifespan": lifespan,
+                    }
+                )
             )
         )
     )

@@ -7,13 +7,14 @@ import json
 import random
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import psutil
 import pytest
 
 from tests.follower import Follower
 from tests.modelscript import expected_text
-from tests.processes import Client, Server, directive, listen, server
+from tests.processes import Client, RemoteGate, Server, directive, listen, server
 
 pytestmark = pytest.mark.timeout(180)
 BIG = 20_000_000
@@ -68,7 +69,21 @@ async def test_50_conversations_with_readers_that_come_and_go_are_all_exact(clie
     await settled(process)
     # A thread's own connection to SQLite is three handles and may be opened late; what leaks is one for each coming.
     assert process.num_fds() <= before[0] + 15
-    assert process.num_threads() <= before[1] + 8  # asgiref's pool of request threads, which is bounded
+    assert process.num_threads() <= before[1] + 8  # Those lent to requests, which are bounded.
+
+
+async def test_who_follows_over_http_keeps_no_thread(client: Client, site: Server) -> None:
+    gate = RemoteGate(site.model_url)
+    stream = client.ask(client.new_conversation(), directive(words=3, gate=gate.name))
+    address = f"/streams/{stream}/events/"
+    with ExitStack() as stack:
+        first = stack.enter_context(client.http.stream("GET", address))
+        before = site.observed.num_threads()
+        followers = [first, *(stack.enter_context(client.http.stream("GET", address)) for _ in range(40))]
+        assert site.observed.num_threads() <= before + 8
+        gate.open()
+        for follower in followers:
+            assert follower.read().rstrip().splitlines()[-1].startswith(b'data: {"type":"end"')
 
 
 async def test_clients_that_vanish_while_they_are_refused_leave_nothing_behind(client: Client, site: Server) -> None:
