@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from django.db import connection
 
-from streaming.background import DatabaseThread, Periodic
+from streaming.background import Periodic
+
+if TYPE_CHECKING:
+    from streaming.journal import Journal
 
 EVERY_S = 1.0
 # While there is always somebody who writes, the write-ahead log never begins anew: past this many pages writers are
@@ -40,15 +45,15 @@ def begin_anew() -> None:
 
 
 class Checkpoints(Periodic):
-    """Makes them while an engine runs. `writer`: the thread of its commits, among which the log begins anew.
+    """Makes them while an engine runs. The log begins anew between two commits of its journal.
 
-    A commit that finds the database locked by another thread waits for SQLite to look again, 10 ms later for 3.
+    A commit that finds the database locked waits for SQLite to look again, 10 ms later for 3.
     """
 
-    def __init__(self, writer: DatabaseThread) -> None:
+    def __init__(self, journal: Journal) -> None:
         super().__init__("checkpoints", EVERY_S, copy)
-        self._writer = writer
+        self._journal = journal
 
     async def step(self) -> None:
         if await self._thread.run(copy):
-            await self._writer.run(begin_anew)
+            await self._journal.between_commits(begin_anew)

@@ -153,7 +153,7 @@ class Engine:
         self._renewed_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._sweeping: asyncio.Task[None] | None = None
-        self._checkpoints = Checkpoints(self._writer) if connection.vendor == "sqlite" else None
+        self._checkpoints = Checkpoints(self.journal) if connection.vendor == "sqlite" else None
         self._stepping = asyncio.Lock()
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -102,17 +103,39 @@ class Said:
     reasoning: str
 
 
-def fold(rows: Iterable[Row]) -> Said:
-    """Add up the rows of a log from its first: a restart discards what was said before it."""
-    seq = 0
-    said: dict[str, list[str]] = {TEXT: [], REASONING: []}
-    for row in rows:
-        seq = row.seq
+class Sum:
+    """What the rows of a log add up to, given one after the other from its first: a restart discards what was said
+    before it."""
+
+    def __init__(self) -> None:
+        self._seq = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._said = {TEXT: StringIO(), REASONING: StringIO()}
+
+    def add(self, row: Row) -> None:
+        self._seq = row.seq
         if row.kind in SPOKEN:
-            said[row.kind].append(row.text)
+            self._said[row.kind].write(row.text)
         elif row.kind == RESTART:
-            said = {TEXT: [], REASONING: []}
-    return Said(seq, "".join(said[TEXT]), "".join(said[REASONING]))
+            self._begin()
+
+    @property
+    def chars(self) -> int:
+        return sum(said.tell() for said in self._said.values())
+
+    @property
+    def said(self) -> Said:
+        return Said(self._seq, self._said[TEXT].getvalue(), self._said[REASONING].getvalue())
+
+
+def fold(rows: Iterable[Row]) -> Said:
+    """Add up the rows of a log from its first."""
+    total = Sum()
+    for row in rows:
+        total.add(row)
+    return total.said
 
 
 def native_frames(stream: str, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:

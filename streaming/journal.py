@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,7 +22,7 @@ from django.utils import timezone
 
 from streaming import metrics
 from streaming.background import CONNECTION_LOST, DatabaseThread, start_apart
-from streaming.frames import END, RESTART, ROW_CHARS, SPOKEN, Row
+from streaming.frames import END, RESTART, ROW_CHARS, SPOKEN, Row, Said, Sum
 from streaming.inloop import InLoop
 from streaming.layers import group_send_all
 from streaming.messages import rows_message
@@ -32,6 +33,7 @@ from streaming.pace import Pace
 logger = logging.getLogger(__name__)
 BROADCAST_S = 1.0
 AWAY_S = 1.0
+SUM_CHARS = 64_000
 COMMIT_RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -63,6 +65,7 @@ class Log:
         self._lost = False
         self._settled: asyncio.Future[None] | None = None
         self._progress = Progress()
+        self._sum: Sum | None = None if seq else Sum()
 
     def say(self, kind: str, text: str) -> None:
         """Add words. They reach readers once committed."""
@@ -131,12 +134,25 @@ class Log:
             for at in range(0, max(len(text), 1), ROW_CHARS):
                 self.seq += 1
                 rows.append(Row(self.seq, kind, text[at : at + ROW_CHARS], data))
+        said = self._add_up(rows)
         self._pending.clear()
         self._pending_size = 0
         self._taken = True
         first_words = self.first_words_due and any(row.kind in SPOKEN for row in rows)
         self.first_words_due = self.first_words_due and not first_words
-        return Entry(self.stream, self.lease, tuple(rows), first_words, self._outcome)
+        return Entry(self.stream, self.lease, tuple(rows), first_words, self._outcome, said)
+
+    def _add_up(self, rows: list[Row]) -> Said | None:
+        """What the whole log says with `rows`, if it ends with them and that is known: not of one that a predecessor
+        began, nor of a long one, which would fill the memory."""
+        if self._sum is None:
+            return None
+        for row in rows:
+            self._sum.add(row)
+        if self._sum.chars > SUM_CHARS:
+            self._sum = None
+            return None
+        return self._sum.said if self._outcome is not None else None
 
     def settle(self, entry: Entry) -> dict[str, Any]:
         """`entry` is committed: wake who waits for it, and return the message that tells the hubs."""
@@ -260,6 +276,11 @@ class Journal:
                 else:
                     messages.append(log.settle(entry))
             await self._publish(messages)
+
+    async def between_commits(self, work: Callable[[], object]) -> None:
+        """Have the thread do what would keep a commit waiting, when there is none."""
+        async with self._stepping:
+            await self._writer.run(work)
 
     async def _commit(self, entries: list[Entry]) -> set[Any]:
         """Commit `entries`, from the loop if it can be done there; returns the streams that were lost."""

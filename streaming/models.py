@@ -61,13 +61,17 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Rows that a lease holder wants added to one stream; `outcome` is set when the last of them is the `end`."""
+    """Rows that a lease holder wants added to one stream; `outcome` is set when the last of them is the `end`.
+
+    `said`: what all rows of the stream add up to then, by who knows; others leave it to the database.
+    """
 
     stream: uuid.UUID
     lease: uuid.UUID
     rows: tuple[Row, ...]
     first_words: bool = False
     outcome: Outcome | None = None
+    said: Said | None = None
 
     @property
     def is_words(self) -> bool:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from streaming import inloop
 from streaming.models import StreamQuerySet
+
+
+def go_by_the_thread(monkeypatch: pytest.MonkeyPatch, append: Callable[..., Any] = StreamQuerySet.append) -> None:
+    """Have SQLite's commits go there, and that of each log's first words or end on any database; they are made by
+    `append`."""
+    monkeypatch.setattr(inloop, "ENTRIES", 0)
+    monkeypatch.setattr(StreamQuerySet, "append", append)
 
 
 @pytest.fixture

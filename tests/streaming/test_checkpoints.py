@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
+from channels.layers import BaseChannelLayer
 from django.db import connection, connections, transaction
 
 from streaming import checkpoints
-from streaming.background import DatabaseThread
 from tests.conftest import DEADLINE_S, new_stream
+from tests.streaming.test_journal import desk_with, stored
 
 pytestmark = [pytest.mark.embedded, pytest.mark.django_db(transaction=True)]
 WRITES = 20
@@ -110,19 +113,35 @@ def test_who_reads_for_long_keeps_no_writer_waiting(
     beside.submit(lambda: connection.connection.rollback()).result(DEADLINE_S)
 
 
-async def test_the_log_begins_anew_in_the_thread_of_the_commits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that none of them finds it locked."""
-    threads: list[int] = []
-    writer = DatabaseThread("journal")
-    periodic = checkpoints.Checkpoints(writer)
-    monkeypatch.setattr(checkpoints, "begin_anew", lambda: threads.append(threading.get_ident()))
-    await periodic.step()
-    assert threads == []
-    monkeypatch.setattr(checkpoints, "LOG_PAGES", 0)
-    await periodic.step()
-    assert threads == [await writer.run(threading.get_ident)]
-    await periodic.stop()
-    await writer.close()
+async def test_the_log_begins_anew_between_two_commits(
+    layer: BaseChannelLayer, by_thread: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of them finds it locked: that would wait for longer."""
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def begin_anew() -> None:
+        begun.set()
+        assert goes_on.wait(DEADLINE_S)
+
+    monkeypatch.setattr(checkpoints, "begin_anew", begin_anew)
+    async with desk_with(layer) as desk:
+        periodic = checkpoints.Checkpoints(desk.journal)
+        await periodic.step()
+        assert not begun.is_set()
+        monkeypatch.setattr(checkpoints, "LOG_PAGES", 0)
+        step = asyncio.create_task(periodic.step())
+        assert await asyncio.to_thread(begun.wait, DEADLINE_S)
+        log = await desk.log()
+        log.say("text", "Once")
+        committing = asyncio.create_task(log.committed())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not committing.done() and await stored(log) == []
+        goes_on.set()
+        await asyncio.gather(step, committing)
+        assert await stored(log) == ["Once"]
+        await periodic.stop()
+    assert by_thread == []
 
 
 def test_who_had_the_log_begin_anew_waits_for_others_as_before(beside: ThreadPoolExecutor) -> None:

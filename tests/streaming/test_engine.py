@@ -22,6 +22,7 @@ from streaming.models import Chunk, Entry, Outcome, Status, Stream, StreamQueryS
 from streaming.pace import Rest
 from tests.conftest import DEADLINE_S, add, ended, engine_with, new_stream, stream_of, until
 from tests.scripted import ScriptedProvider, cut
+from tests.streaming.conftest import go_by_the_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -79,7 +80,7 @@ async def test_room_that_is_made_while_a_sweep_looks_is_not_overlooked(settings:
             while len(provider.asked) < count:
                 await asyncio.sleep(0.01)
 
-    monkeypatch.setattr(StreamQuerySet, "append", slow)
+    go_by_the_thread(monkeypatch, slow)
     provider = ScriptedProvider([ends, "first"], [asyncio.Event()])
     await sync_to_async(new_stream)()
     async with engine_with(provider) as engine:
@@ -210,7 +211,7 @@ async def test_an_engine_ends_in_bounded_time_while_the_database_is_away(
 
     async with asyncio.timeout(5), engine_with(provider):
         await provider.begun.wait()
-        monkeypatch.setattr(StreamQuerySet, "append", away)
+        go_by_the_thread(monkeypatch, away)
         gate.set()
 
 

@@ -16,12 +16,13 @@ from asgiref.sync import sync_to_async
 from channels.layers import BaseChannelLayer
 from django.db import connection
 
-from streaming import commit, inloop
+from streaming import commit, inloop, journal
 from streaming.frames import Row
 from streaming.inloop import InLoop
+from streaming.journal import LeaseLost, Log
 from streaming.models import Chunk, Entry, Outcome, Stream
 from tests.conftest import DEADLINE_S
-from tests.streaming.test_journal import Desk, Slow, committed, desk_with, speaking, stored
+from tests.streaming.test_journal import Desk, committed, desk_with, speaking, stored
 
 pytestmark = [pytest.mark.embedded, pytest.mark.django_db(transaction=True)]
 
@@ -42,21 +43,25 @@ def somebody_writes() -> Iterator[None]:
         other.close()
 
 
-async def test_a_few_words_need_no_thread(desk: Desk, by_thread: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_soon_done_needs_no_thread(desk: Desk, by_thread: list[Any]) -> None:
     logs = [await speaking(desk) for _ in range(3)]
-    slow = Slow(monkeypatch)
     for word in (" upon", " a", " time"):
         for log in logs:
             log.say("text", word)
         for log in logs:
             await committed(log)
     assert [await stored(log) for log in logs] == [["Once", " upon", " a", " time"]] * 3
-    assert not slow.entered.is_set()
+    for log in logs:
+        await log.end(Outcome("done"))
+    assert [stream.text async for stream in Stream.objects.filter(status="done")] == ["Once upon a time"] * 3
+    assert by_thread == []
 
 
 @pytest.mark.parametrize("kinds", [["text"], ["text", "reasoning"]], ids=["alone", "several"])
 async def test_a_row_is_the_same_whoever_adds_it(desk: Desk, by_thread: list[Any], kinds: list[str]) -> None:
-    log = await speaking(desk)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(inloop, "ENTRIES", 0)
+        log = await speaking(desk)
     for kind in kinds:
         log.say(kind, ' "up\\on" ü😀')
     await committed(log)
@@ -100,47 +105,124 @@ async def test_who_writes_meanwhile_is_waited_for_by_the_thread_and_not_by_the_l
         log.say("text", " upon")
         began = time.monotonic()
         async with asyncio.timeout(DEADLINE_S):
-            while len(by_thread) < 2:
+            while not by_thread:
                 await asyncio.sleep(0.001)
         assert time.monotonic() - began < 5  # SQLite's own patience is 20 s.
     await committed(log)
     assert await stored(log) == ["Once", " upon"]
 
 
-async def test_what_is_more_than_words_or_more_than_a_few_goes_by_the_thread(
+async def test_what_takes_long_goes_by_the_thread(
     desk: Desk, by_thread: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inloop, "ENTRIES", 2)
     monkeypatch.setattr(inloop, "CHARS", 100)
+    monkeypatch.setattr(inloop, "SUMMED_ROWS", 3)
     logs = [await speaking(desk) for _ in range(3)]
-    by_thread.clear()
     for log in logs:
         log.say("text", " upon")
     for log in logs:
         await committed(log)
     assert by_thread == [(3, False)]
-    logs[0].say("text", "x" * 101)
-    await committed(logs[0])
-    logs[1].note("retry", attempt=2, of=3, wait_s=1, reason="busy")
-    await committed(logs[1])
-    await logs[2].end(Outcome("done"))
-    assert by_thread == [(3, False)] + [(1, False)] * 3
-    assert (await Stream.objects.aget(pk=logs[2].stream)).text == "Once upon"
+    logs[0].say("text", "x" * 91)
+    await logs[0].end(Outcome("done"))
+    assert by_thread[1:] == [(1, False)]
+    monkeypatch.setattr(journal, "SUM_CHARS", 5)
+    await logs[1].end(Outcome("done"))  # Its third row.
+    assert by_thread[2:] == []
+    logs[2].say("text", " a")
+    await committed(logs[2])
+    await logs[2].end(Outcome("done"))  # Its fourth.
+    assert by_thread[2:] == [(1, False)]
+    texts = [(await Stream.objects.aget(pk=log.stream)).text for log in logs]
+    assert texts == ["Once upon" + "x" * 91, "Once upon", "Once upon a"]
+
+
+async def whole(log: Log) -> dict[str, Any]:
+    """All that a stream with two attempts notes of itself."""
+    log.say("text", "Twice")
+    await committed(log)
+    log.note("retry", attempt=2, of=3, wait_s=1, reason="busy")
+    log.note("restart", attempt=2)
+    log.say("reasoning", 'Hm "\\" ü😀\r\n')
+    await committed(log)
+    log.say("text", "Once")
+    await log.end(Outcome("error", "length", {"total_tokens": 7}, {"code": "x", "detail": "y"}))
+    own = {"id", "created_at", "first_text_at", "finished_at", "claimed_at", "lease_until", "topic"}
+    stream = await Stream.objects.aget(pk=log.stream)
+    assert None not in (stream.first_text_at, stream.finished_at)
+    return {field.attname: getattr(stream, field.attname) for field in Stream._meta.fields if field.attname not in own}
+
+
+async def test_a_stream_is_the_same_whoever_ends_it(desk: Desk, by_thread: list[Any]) -> None:
+    in_loop = await whole(await desk.log())
+    assert by_thread == []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(inloop, "ENTRIES", 0)
+        patched.setattr(journal, "SUM_CHARS", 0)
+        by_the_database = await whole(await desk.log())
+    assert len(by_thread) == 3
+    assert in_loop == by_the_database
+    assert (in_loop["text"], in_loop["reasoning"], in_loop["attempt"]) == ("Once", 'Hm "\\" ü😀\r\n', 2)
+    assert await sync_to_async(times_of_streams_are_written_alike)()
+
+
+def times_of_streams_are_written_alike() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(DISTINCT length(finished_at) + length(first_text_at)) = 1 FROM streaming_stream")
+        return bool(cursor.fetchone()[0])
+
+
+async def test_who_goes_on_with_a_log_leaves_it_to_the_database_what_it_says(desk: Desk) -> None:
+    first = await speaking(desk)
+    await sync_to_async(Stream.objects.hand_back)([first.lease])
+    stream = await sync_to_async(Stream.objects.claim)(first.stream, "w", 600)
+    assert stream is not None
+    second = Log(desk.journal, stream, seq=1, spoken=True)
+    second.say("text", " upon")
+    await second.end(Outcome("done"))
+    assert (await Stream.objects.aget(pk=first.stream)).text == "Once upon"
+
+
+async def test_an_end_whose_lease_is_lost_leaves_nothing(desk: Desk, by_thread: list[Any]) -> None:
+    log, other = await speaking(desk), await speaking(desk)
+    await sync_to_async(Stream.objects.filter(pk=log.stream).update)(lease=uuid.uuid4())
+    log.say("text", " upon")
+    other.say("text", " upon")
+    with pytest.raises(LeaseLost):
+        await log.end(Outcome("done"))
+    await committed(other)
+    assert by_thread == [(2, False)]
+    assert (await stored(log), await stored(other)) == (["Once"], ["Once", " upon"])
+    stream = await Stream.objects.aget(pk=log.stream)
+    assert (stream.status, stream.text) == ("streaming", "")
+
+
+async def test_a_note_that_is_refused_leaves_nothing_and_keeps_nobody_out(desk: Desk) -> None:
+    log = await speaking(desk)
+    near = InLoop()
+    refused = Entry(log.stream, log.lease, (Row(2, "text", " upon", None),), outcome=Outcome("unknown"))
+    assert await near.add([refused]) == 0
+    assert await stored(log) == ["Once"]
+    log.say("text", " a")
+    await committed(log)
+    assert await stored(log) == ["Once", " a"]
+    await near.close()
 
 
 async def test_a_slow_disk_holds_the_loop_up_for_a_small_part_of_the_time(
     desk: Desk, by_thread: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add_words, now, slow_s = commit.add_words, [1000.0], [0.1]
+    append, now, slow_s = commit.append_natively, [1000.0], [0.0]
 
     def slowly(*args: Any) -> int:
         now[0] += slow_s[0]
-        return add_words(*args)
+        return append(*args)
 
-    monkeypatch.setattr(commit, "add_words", slowly)
+    monkeypatch.setattr(commit, "append_natively", slowly)
     monkeypatch.setattr(inloop, "time", SimpleNamespace(monotonic=lambda: now[0]))
     log = await speaking(desk)
-    by_thread.clear()
+    slow_s[0] = 0.1
     for waited_s, went_by_thread in ((0, 0), (0, 1), (19, 2), (2, 2), (0, 3)):
         now[0] += waited_s
         log.say("text", "x")
@@ -163,4 +245,4 @@ async def test_a_connection_that_fails_leaves_it_to_the_thread(desk: Desk, by_th
     log.say("text", " upon")
     await committed(log)
     assert await stored(log) == ["Once", " upon"]
-    assert by_thread == [(1, False)] * 2
+    assert by_thread == [(1, False)]

@@ -20,6 +20,7 @@ from streaming.frames import ROW_CHARS
 from streaming.journal import Journal, LeaseLost, Log
 from streaming.models import Chunk, Outcome, Stream, StreamQuerySet
 from tests.conftest import DEADLINE_S, new_stream, until
+from tests.streaming.conftest import go_by_the_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -115,7 +116,7 @@ class Slow:
             assert self.gate.wait(DEADLINE_S)
             return append(queryset, entries, **kwargs)
 
-        monkeypatch.setattr(StreamQuerySet, "append", held)
+        go_by_the_thread(monkeypatch, held)
 
 
 async def test_no_word_is_told_of_before_it_is_in_the_database(told: list[tuple[int, int]], desk: Desk) -> None:
@@ -172,7 +173,7 @@ async def test_a_commit_that_breaks_is_tried_again_and_adds_its_rows_once(
             raise failures.pop()
         return append(*args, **kwargs)
 
-    monkeypatch.setattr(StreamQuerySet, "append", breaking)
+    go_by_the_thread(monkeypatch, breaking)
     log = await desk.log()
     log.say("text", "Hello")
     await committed(log)
@@ -195,7 +196,7 @@ async def test_an_end_whose_connection_breaks_behind_its_commit_is_told_as_any_o
     log = await desk.log()
     log.say("text", "whole")
     await committed(log)
-    monkeypatch.setattr(StreamQuerySet, "append", breaking)
+    go_by_the_thread(monkeypatch, breaking)
     async with asyncio.timeout(DEADLINE_S):
         await log.end(Outcome("done", "stop"))
 
@@ -314,7 +315,7 @@ async def test_a_server_that_may_only_be_read_from_is_asked_again_on_another_con
             standbys.append(connection.connection)
         return append(queryset, *args, **options)
 
-    monkeypatch.setattr(StreamQuerySet, "append", demoted)
+    go_by_the_thread(monkeypatch, demoted)
     log = await desk.log()
     log.say("text", "kept")
     await log.end(Outcome("done"))

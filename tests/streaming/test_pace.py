@@ -20,6 +20,7 @@ from streaming.openai_provider import OpenAIProvider
 from streaming.pace import Pace
 from tests.conftest import DEADLINE_S, ended, engine_with, stream_of
 from tests.modelserver import Gate, ModelServer, Script, expected_text
+from tests.streaming.conftest import go_by_the_thread
 
 
 class Clock:
@@ -255,7 +256,7 @@ async def test_a_connection_that_rests_while_the_database_hangs_is_not_a_silent_
             assert goes_on.wait(DEADLINE_S)
         return append(queryset, entries, **kwargs)
 
-    monkeypatch.setattr(StreamQuerySet, "append", hanging)
+    go_by_the_thread(monkeypatch, hanging)
     gate = Gate(300)
     async with ModelServer() as server, engine_with(OpenAIProvider(server.url, "")):
         server.script(Script(words=300, delay_s=0.01, gate=gate))
