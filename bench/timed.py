@@ -10,27 +10,27 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from chatsite.asgi import application
-from streaming.models import Entry, StreamQuerySet
+from streaming.journal import Journal
+from streaming.models import Entry
 
 __all__ = ["application"]
 log = Path(os.environ["BENCH_TIMES"], f"{os.getpid()}.commits").open("w", buffering=1)  # noqa: SIM115  It is closed with the process.
-append = StreamQuerySet.append
+commit = Journal._commit
 
 
-def timed(self: StreamQuerySet, entries: Sequence[Entry], **options: Any) -> Any:
+async def timed(self: Journal, entries: list[Entry]) -> Any:
     began = time.perf_counter()
-    lost = append(self, entries, **options)
+    lost = await commit(self, entries)
     took_ms = (time.perf_counter() - began) * 1000
     log.write(f"{took_ms:.4f} {len(entries)} {sum(len(entry.rows) for entry in entries)}\n")
     return lost
 
 
-StreamQuerySet.append = timed  # type: ignore[method-assign]
+Journal._commit = timed  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     from django.core.management import execute_from_command_line

@@ -45,10 +45,8 @@ def begin_anew() -> None:
 
 
 class Checkpoints(Periodic):
-    """Makes them while an engine runs. The log begins anew between two commits of its journal.
-
-    A commit that finds the database locked waits for SQLite to look again, 10 ms later for 3.
-    """
+    """Makes them while an engine runs. The log begins anew between two commits of its journal: one that found the
+    database locked would go by the thread, and there wait for SQLite to look again, 10 ms later for 3."""
 
     def __init__(self, journal: Journal) -> None:
         super().__init__("checkpoints", EVERY_S, copy)

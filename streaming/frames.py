@@ -104,22 +104,20 @@ class Said:
 
 
 class Sum:
-    """What the rows of a log add up to, given one after the other from its first: a restart discards what was said
-    before it."""
+    """What the rows of a log add up to, given from its first: a restart discards what was said before it."""
 
     def __init__(self) -> None:
         self._seq = 0
-        self._begin()
-
-    def _begin(self) -> None:
         self._said = {TEXT: StringIO(), REASONING: StringIO()}
 
-    def add(self, row: Row) -> None:
-        self._seq = row.seq
-        if row.kind in SPOKEN:
-            self._said[row.kind].write(row.text)
-        elif row.kind == RESTART:
-            self._begin()
+    def add(self, rows: Iterable[Row]) -> None:
+        said = self._said
+        for row in rows:
+            self._seq = row.seq
+            if row.kind in SPOKEN:
+                said[row.kind].write(row.text)
+            elif row.kind == RESTART:
+                said = self._said = {TEXT: StringIO(), REASONING: StringIO()}
 
     @property
     def chars(self) -> int:
@@ -133,8 +131,7 @@ class Sum:
 def fold(rows: Iterable[Row]) -> Said:
     """Add up the rows of a log from its first."""
     total = Sum()
-    for row in rows:
-        total.add(row)
+    total.add(rows)
     return total.said
 
 

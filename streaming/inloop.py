@@ -19,18 +19,19 @@ from typing import TYPE_CHECKING
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from streaming import commit
+from streaming.frames import RETRY
 
 if TYPE_CHECKING:
     from streaming.models import Entry
 
 logger = logging.getLogger(__name__)
-# What keeps the loop for some 5 ms: rows for so many streams, so much text, so many rows that ends add up.
-ENTRIES = 256
+# What keeps the loop for some 5 ms.
+ROWS = 256
 CHARS = 64_000
-SUMMED_ROWS = 1_000
 # What takes longer than this was the disk, or a machine with too much to do (a thread that computes costs 5 ms, the
-# interpreter's switch interval). Either may hold the loop up for a two-hundredth of the time.
+# interpreter's switch interval, for each statement). Either may hold the loop up for a two-hundredth of the time.
 SLOW_S = 0.02
+STATEMENTS = 4  # of a commit that is more than words
 RESTS = 200
 
 
@@ -50,7 +51,7 @@ class InLoop:
 
     async def add(self, entries: Sequence[Entry]) -> int:
         """Add the rows of `entries` whose leases are still held, with what is to be noted of their streams; how many
-        rows that were. None also if it is not for here or was refused."""
+        rows that were. 0 also if it is not for here or was refused."""
         began = time.monotonic()
         if began < self._rests_until or not _are_few(entries):
             return 0
@@ -60,7 +61,7 @@ class InLoop:
             logger.debug("a commit of %d streams goes by the thread: %r", len(entries), error)
             return 0
         took_s = time.monotonic() - began
-        if took_s > SLOW_S:
+        if took_s > SLOW_S * (1 if all(entry.is_words for entry in entries) else STATEMENTS):
             self._rests_until = began + RESTS * took_s
         return added
 
@@ -69,13 +70,15 @@ class InLoop:
 
 
 def _are_few(entries: Sequence[Entry]) -> bool:
-    if len(entries) > ENTRIES:
-        return False
-    chars = sum(len(row.text) for entry in entries for row in entry.rows)
-    summed = 0
+    """Whether these are little work."""
+    rows = chars = 0
     for entry in entries:
-        if entry.said is not None:
-            chars += len(entry.said.text) + len(entry.said.reasoning)
-        elif entry.outcome is not None:
-            summed += entry.rows[-1].seq
-    return chars <= CHARS and summed <= SUMMED_ROWS
+        if entry.outcome is not None and entry.said is None:
+            return False
+        rows += len(entry.rows)
+        chars += len(entry.said.text) + len(entry.said.reasoning) if entry.said else 0
+        for row in entry.rows:
+            if row.kind == RETRY:
+                return False
+            chars += len(row.text)
+    return rows <= ROWS and chars <= CHARS

@@ -65,7 +65,7 @@ class Log:
         self._lost = False
         self._settled: asyncio.Future[None] | None = None
         self._progress = Progress()
-        self._sum: Sum | None = None if seq else Sum()
+        self._sum = Sum() if journal.adds_up and not seq else None
 
     def say(self, kind: str, text: str) -> None:
         """Add words. They reach readers once committed."""
@@ -147,8 +147,7 @@ class Log:
         began, nor of a long one, which would fill the memory."""
         if self._sum is None:
             return None
-        for row in rows:
-            self._sum.add(row)
+        self._sum.add(rows)
         if self._sum.chars > SUM_CHARS:
             self._sum = None
             return None
@@ -233,6 +232,7 @@ class Journal:
     def __init__(self, writer: DatabaseThread, layer: BaseChannelLayer) -> None:
         self._writer = writer
         self._near = Nonblocking() if connection.vendor == "postgresql" else InLoop()
+        self.adds_up = isinstance(self._near, InLoop)  # PostgreSQL does that itself.
         self._layer = layer
         # Within one process there is nothing to wait for.
         self._send_nowait = getattr(layer, "group_send_all_nowait", None)

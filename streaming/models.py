@@ -63,7 +63,7 @@ class Outcome:
 class Entry:
     """Rows that a lease holder wants added to one stream; `outcome` is set when the last of them is the `end`.
 
-    `said`: what all rows of the stream add up to then, by who knows; others leave it to the database.
+    `said`: what all rows of the stream add up to then, from who knows.
     """
 
     stream: uuid.UUID

@@ -11,10 +11,10 @@ from streaming import inloop
 from streaming.models import StreamQuerySet
 
 
-def go_by_the_thread(monkeypatch: pytest.MonkeyPatch, append: Callable[..., Any] = StreamQuerySet.append) -> None:
+def go_by_the_thread(monkeypatch: pytest.MonkeyPatch, append: Callable[..., Any]) -> None:
     """Have SQLite's commits go there, and that of each log's first words or end on any database; they are made by
     `append`."""
-    monkeypatch.setattr(inloop, "ENTRIES", 0)
+    monkeypatch.setattr(inloop, "ROWS", 0)
     monkeypatch.setattr(StreamQuerySet, "append", append)
 
 

@@ -17,7 +17,7 @@ from channels.layers import BaseChannelLayer
 from django.db import connection
 
 from streaming import commit, inloop, journal
-from streaming.frames import Row
+from streaming.frames import Row, Said
 from streaming.inloop import InLoop
 from streaming.journal import LeaseLost, Log
 from streaming.models import Chunk, Entry, Outcome, Stream
@@ -31,6 +31,12 @@ pytestmark = [pytest.mark.embedded, pytest.mark.django_db(transaction=True)]
 async def desk(layer: BaseChannelLayer) -> AsyncIterator[Desk]:
     async with desk_with(layer) as desk:
         yield desk
+
+
+@pytest.fixture(autouse=True)
+def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is that tests run on."""
+    monkeypatch.setattr(inloop, "SLOW_S", DEADLINE_S)
 
 
 @contextmanager
@@ -60,7 +66,7 @@ async def test_what_is_soon_done_needs_no_thread(desk: Desk, by_thread: list[Any
 @pytest.mark.parametrize("kinds", [["text"], ["text", "reasoning"]], ids=["alone", "several"])
 async def test_a_row_is_the_same_whoever_adds_it(desk: Desk, by_thread: list[Any], kinds: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(inloop, "ENTRIES", 0)
+        patched.setattr(inloop, "ROWS", 0)
         log = await speaking(desk)
     for kind in kinds:
         log.say(kind, ' "up\\on" ü😀')
@@ -115,34 +121,35 @@ async def test_who_writes_meanwhile_is_waited_for_by_the_thread_and_not_by_the_l
 async def test_what_takes_long_goes_by_the_thread(
     desk: Desk, by_thread: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inloop, "ENTRIES", 2)
+    monkeypatch.setattr(inloop, "ROWS", 2)
     monkeypatch.setattr(inloop, "CHARS", 100)
-    monkeypatch.setattr(inloop, "SUMMED_ROWS", 3)
     logs = [await speaking(desk) for _ in range(3)]
     for log in logs:
         log.say("text", " upon")
     for log in logs:
         await committed(log)
     assert by_thread == [(3, False)]
-    logs[0].say("text", "x" * 91)
-    await logs[0].end(Outcome("done"))
+    for kind in ("reasoning", "text", "reasoning"):
+        logs[0].say(kind, "x")
+    await committed(logs[0])
     assert by_thread[1:] == [(1, False)]
+    logs[0].say("text", "x" * 101)
+    await committed(logs[0])
+    await logs[0].end(Outcome("done"))  # Its text is as long.
+    assert by_thread[2:] == [(1, False)] * 2
+    await logs[1].end(Outcome("done"))
+    assert by_thread[4:] == []
     monkeypatch.setattr(journal, "SUM_CHARS", 5)
-    await logs[1].end(Outcome("done"))  # Its third row.
-    assert by_thread[2:] == []
-    logs[2].say("text", " a")
-    await committed(logs[2])
-    await logs[2].end(Outcome("done"))  # Its fourth.
-    assert by_thread[2:] == [(1, False)]
+    await logs[2].end(Outcome("done"))  # Nobody but the database knows what it said.
+    assert by_thread[4:] == [(1, False)]
     texts = [(await Stream.objects.aget(pk=log.stream)).text for log in logs]
-    assert texts == ["Once upon" + "x" * 91, "Once upon", "Once upon a"]
+    assert texts == ["Once uponx" + "x" * 101, "Once upon", "Once upon"]
 
 
 async def whole(log: Log) -> dict[str, Any]:
-    """All that a stream with two attempts notes of itself."""
+    """All that is noted of a stream that began anew."""
     log.say("text", "Twice")
     await committed(log)
-    log.note("retry", attempt=2, of=3, wait_s=1, reason="busy")
     log.note("restart", attempt=2)
     log.say("reasoning", 'Hm "\\" ü😀\r\n')
     await committed(log)
@@ -158,12 +165,12 @@ async def test_a_stream_is_the_same_whoever_ends_it(desk: Desk, by_thread: list[
     in_loop = await whole(await desk.log())
     assert by_thread == []
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(inloop, "ENTRIES", 0)
+        patched.setattr(inloop, "ROWS", 0)
         patched.setattr(journal, "SUM_CHARS", 0)
         by_the_database = await whole(await desk.log())
     assert len(by_thread) == 3
     assert in_loop == by_the_database
-    assert (in_loop["text"], in_loop["reasoning"], in_loop["attempt"]) == ("Once", 'Hm "\\" ü😀\r\n', 2)
+    assert (in_loop["text"], in_loop["reasoning"]) == ("Once", 'Hm "\\" ü😀\r\n')
     assert await sync_to_async(times_of_streams_are_written_alike)()
 
 
@@ -184,6 +191,14 @@ async def test_who_goes_on_with_a_log_leaves_it_to_the_database_what_it_says(des
     assert (await Stream.objects.aget(pk=first.stream)).text == "Once upon"
 
 
+async def test_a_retry_is_noted_by_the_thread(desk: Desk, by_thread: list[Any]) -> None:
+    log = await speaking(desk)
+    log.note("retry", attempt=2, of=3, wait_s=1, reason="busy")
+    await committed(log)
+    assert by_thread == [(1, False)]
+    assert (await Stream.objects.aget(pk=log.stream)).attempt == 2
+
+
 async def test_an_end_whose_lease_is_lost_leaves_nothing(desk: Desk, by_thread: list[Any]) -> None:
     log, other = await speaking(desk), await speaking(desk)
     await sync_to_async(Stream.objects.filter(pk=log.stream).update)(lease=uuid.uuid4())
@@ -201,7 +216,8 @@ async def test_an_end_whose_lease_is_lost_leaves_nothing(desk: Desk, by_thread: 
 async def test_a_note_that_is_refused_leaves_nothing_and_keeps_nobody_out(desk: Desk) -> None:
     log = await speaking(desk)
     near = InLoop()
-    refused = Entry(log.stream, log.lease, (Row(2, "text", " upon", None),), outcome=Outcome("unknown"))
+    said = Said(2, "Once upon", "")
+    refused = Entry(log.stream, log.lease, (Row(2, "text", " upon", None),), outcome=Outcome("unknown"), said=said)
     assert await near.add([refused]) == 0
     assert await stored(log) == ["Once"]
     log.say("text", " a")
@@ -220,6 +236,7 @@ async def test_a_slow_disk_holds_the_loop_up_for_a_small_part_of_the_time(
         return append(*args)
 
     monkeypatch.setattr(commit, "append_natively", slowly)
+    monkeypatch.setattr(inloop, "SLOW_S", 0.02)
     monkeypatch.setattr(inloop, "time", SimpleNamespace(monotonic=lambda: now[0]))
     log = await speaking(desk)
     slow_s[0] = 0.1
