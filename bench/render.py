@@ -1,4 +1,4 @@
-"""Writes docs/benchmarks.md and its pictures from the results in var/bench."""
+"""Writes docs/benchmarks.md and its pictures from the results in var/bench, and publishes those beside the pictures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from bench import svg, tables
 from bench.goals import goals
-from bench.store import load
+from bench.store import load, publish
 
 HEAD = """# Benchmarks
 
@@ -19,16 +19,19 @@ machines cannot be compared, ratios within a table can.
 
 
 def write(folder: Path) -> None:
-    """Write benchmarks.md and bench/*.svg there, from whatever was measured; what was not has no section."""
-    found = {name: results for name in tables.SECTIONS if (results := load(name)) and results["records"]}
-    (folder / "bench").mkdir(parents=True, exist_ok=True)
+    """Write benchmarks.md and bench/* there, from whatever was measured here, or else was published there; what was
+    neither has no section."""
+    published = folder / "bench"
+    published.mkdir(parents=True, exist_ok=True)
+    found = {name: results for name in tables.SECTIONS if (results := load(name, published)) and results["records"]}
     records = {name: results["records"] for name, results in found.items()}
     parts = [HEAD, "## Against the goals", goals(records)]
     for name, results in found.items():
+        publish(results, published)
         title, section = tables.SECTIONS[name]
         parts += [f"## {title}", section(results["records"]).strip()]
         for file, picture in pictures(name, results["records"]):
-            (folder / "bench" / file).write_text(picture)
+            (published / file).write_text(picture)
             parts.append(f"![{title}](bench/{file})")
         parts.append(measured(results))
     (folder / "benchmarks.md").write_text("\n\n".join(part.strip() for part in parts if part) + "\n")

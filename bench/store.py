@@ -65,7 +65,18 @@ def save(measurement: str, records: list[dict[str, Any]], of: dict[str, Any]) ->
     return path
 
 
-def load(measurement: str) -> dict[str, Any] | None:
-    path = FOLDER / f"{measurement}.json"
-    found: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
-    return found
+def load(measurement: str, published: Path) -> dict[str, Any] | None:
+    """What was measured on this machine; what was `published` where that was not."""
+    for folder in (FOLDER, published):
+        path = folder / f"{measurement}.json"
+        if path.exists():
+            found: dict[str, Any] = json.loads(path.read_text())
+            return found
+    return None
+
+
+def publish(found: dict[str, Any], folder: Path) -> None:
+    """Keep results beside the page that shows them, a line for each record."""
+    records = ",\n  ".join(json.dumps(record) for record in found["records"])
+    told = json.dumps({name: value for name, value in found.items() if name != "records"})
+    (folder / f"{found['measurement']}.json").write_text(f'{told[:-1]}, "records": [\n  {records}\n]}}\n')

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from bench import rows, stages, svg, tables
+from bench import render, rows, stages, store, svg, tables
 from bench.goals import goals
 from bench.load import Load, held, measure
 from bench.processes import Source
@@ -57,6 +59,20 @@ def test_a_load_is_not_held_with_late_lost_or_ever_later_text(spoilt: dict[str, 
     good = {"p50_ms": 1.0, "p99_ms": 9.0, "growth_ms": 0.1, "missing": 0, "broken": 0}
     assert held(good)
     assert not held(good | spoilt)
+
+
+def test_a_page_is_written_again_from_what_was_published(
+    measured: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, docs = tmp_path / "var", tmp_path / "docs"
+    monkeypatch.setattr(store, "FOLDER", here)
+    store.save("latency", [{**measured, "subject": "chatsite embedded", "persists": "", "held": True}], store.machine())
+    render.write(docs)
+    page = (docs / "benchmarks.md").read_text()
+    assert "## Added latency" in page
+    shutil.rmtree(here)
+    render.write(docs)
+    assert (docs / "benchmarks.md").read_text() == page
 
 
 def test_a_goal_is_reached_missed_or_not_there(measured: dict[str, Any]) -> None:
