@@ -159,7 +159,7 @@ class Periodic:
 
     def __init__(self, name: str, every_s: float, work: Callable[[], object]) -> None:
         self._name = name
-        self._every_s = every_s
+        self.every_s = every_s
         self._work = work
         self._thread = DatabaseThread(name)
         self._loop: asyncio.Task[None] | None = None
@@ -168,7 +168,7 @@ class Periodic:
         self._loop = start_apart(self._name, self.step, self._pause)
 
     async def _pause(self) -> None:
-        await asyncio.sleep(self._every_s)
+        await asyncio.sleep(self.every_s)
 
     async def step(self) -> None:
         await self._thread.run(self._work)

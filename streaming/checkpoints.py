@@ -11,25 +11,27 @@ from streaming.background import Periodic
 if TYPE_CHECKING:
     from streaming.journal import Journal
 
+# The shorter the log, the cheaper is each commit, and the shorter what a checkpoint takes from the processors and the
+# disk at once. So one is made for so many pages, as far apart as the first and as close as the second.
+PAGES = 500
 EVERY_S = 1.0
-# While there is always somebody who writes, the write-ahead log never begins anew: past this many pages writers are
-# kept waiting for that, long before they would make a checkpoint themselves (settings.database).
-LOG_PAGES = 8_000
+OFTEN_S = 0.1
+# While there is always somebody who writes, the write-ahead log never begins anew by itself. Past this many pages
+# writers are kept waiting for that, long before they would make a checkpoint themselves (settings.database).
+LOG_PAGES = 2_000
 # By who makes the checkpoint, for a writer before it begins and for a reader while no writer can.
 WAIT_MS = 20
 
 
-def copy() -> bool:
-    """Copy what no reader still needs from the write-ahead log into the database, which makes nobody wait.
-
-    Tells whether the log is so long that it should begin anew; then what came meanwhile is copied as well.
-    """
+def copy() -> int:
+    """Copy what no reader still needs from the write-ahead log into the database, which makes nobody wait; how many
+    pages the log has. Of a long one, what came meanwhile is copied as well: the less is left to `begin_anew`."""
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        is_long = bool(cursor.fetchone()[1] >= LOG_PAGES)
-        if is_long:
+        pages = int(cursor.fetchone()[1])
+        if pages >= LOG_PAGES:
             cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")
-    return is_long
+    return pages
 
 
 def begin_anew() -> None:
@@ -51,7 +53,13 @@ class Checkpoints(Periodic):
     def __init__(self, journal: Journal) -> None:
         super().__init__("checkpoints", EVERY_S, copy)
         self._journal = journal
+        self._pages = 0
 
     async def step(self) -> None:
-        if await self._thread.run(copy):
-            await self._journal.between_commits(begin_anew)
+        pages = await self._thread.run(copy)
+        grown = pages - self._pages if pages >= self._pages else pages
+        self._pages = pages
+        self.every_s = min(max(self.every_s * PAGES / max(grown, 1), OFTEN_S), EVERY_S)
+        if pages >= LOG_PAGES:
+            async with self._journal.between_commits:
+                await self._thread.run(begin_anew)

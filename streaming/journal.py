@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -241,7 +240,7 @@ class Journal:
         self._dirty_since = 0.0
         self.pace = Pace()
         self._publishing: asyncio.Task[None] | None = None
-        self._stepping = asyncio.Lock()
+        self.between_commits = asyncio.Lock()  # Held by each step, and by who would keep a commit waiting.
         self._loop: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -256,7 +255,7 @@ class Journal:
 
     async def step(self) -> None:
         """Commit all that is pending now, then tell the hubs; the telling overlaps the next commit."""
-        async with self._stepping:
+        async with self.between_commits:
             logs, since = list(self._dirty), self._dirty_since
             self._dirty.clear()
             taken = [(log, entry) for log in logs if (entry := log.take())]
@@ -276,11 +275,6 @@ class Journal:
                 else:
                     messages.append(log.settle(entry))
             await self._publish(messages)
-
-    async def between_commits(self, work: Callable[[], object]) -> None:
-        """Have the thread do what would keep a commit waiting, when there is none."""
-        async with self._stepping:
-            await self._writer.run(work)
 
     async def _commit(self, entries: list[Entry]) -> set[Any]:
         """Commit `entries`, from the loop if it can be done there; returns the streams that were lost."""
@@ -337,7 +331,7 @@ class Journal:
     async def stop(self) -> None:
         """Commit what is still pending, then end."""
         if self._loop is not None:
-            async with self._stepping:  # Between two steps: words taken from a log are committed or never were.
+            async with self.between_commits:  # Between two steps: words taken from a log are committed or never were.
                 self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
         while self._dirty:

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from channels.layers import BaseChannelLayer
 from django.db import connection, connections, transaction
 
@@ -27,7 +28,7 @@ def write(count: int = 1) -> None:
 
 
 def checkpoint() -> None:
-    if checkpoints.copy():
+    if checkpoints.copy() >= checkpoints.LOG_PAGES:
         checkpoints.begin_anew()
 
 
@@ -142,6 +143,31 @@ async def test_the_log_begins_anew_between_two_commits(
         assert await stored(log) == ["Once"]
         await periodic.stop()
     assert by_thread == []
+
+
+async def test_the_more_is_written_the_sooner_the_next_checkpoint(
+    layer: BaseChannelLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "PAGES", WRITES)
+
+    async def next_in_s(writes: int) -> float:
+        await sync_to_async(write)(writes)
+        await periodic.step()
+        return periodic.every_s
+
+    async with desk_with(layer) as desk:
+        periodic = checkpoints.Checkpoints(desk.journal)
+        await periodic.step()
+        assert await next_in_s(0) == checkpoints.EVERY_S
+        assert await next_in_s(1) == checkpoints.EVERY_S
+        assert checkpoints.OFTEN_S <= (busy := await next_in_s(WRITES)) < checkpoints.EVERY_S
+        assert await next_in_s(WRITES * WRITES) == checkpoints.OFTEN_S
+        monkeypatch.setattr(checkpoints, "LOG_PAGES", 0)
+        await next_in_s(0)
+        # The log begins anew with these, and they are all that it has.
+        assert await next_in_s(WRITES) < checkpoints.EVERY_S
+        assert await next_in_s(0) > busy
+        await periodic.stop()
 
 
 def test_who_had_the_log_begin_anew_waits_for_others_as_before(beside: ThreadPoolExecutor) -> None:
