@@ -25,13 +25,10 @@ WAIT_MS = 20
 
 def copy() -> int:
     """Copy what no reader still needs from the write-ahead log into the database, which makes nobody wait; how many
-    pages the log has. Of a long one, what came meanwhile is copied as well: the less is left to `begin_anew`."""
+    pages the log has."""
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        pages = int(cursor.fetchone()[1])
-        if pages >= LOG_PAGES:
-            cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")
-    return pages
+        return int(cursor.fetchone()[1])
 
 
 def begin_anew() -> None:
@@ -54,12 +51,17 @@ class Checkpoints(Periodic):
         super().__init__("checkpoints", EVERY_S, copy)
         self._journal = journal
         self._pages = 0
+        self._long = LOG_PAGES
 
     async def step(self) -> None:
         pages = await self._thread.run(copy)
-        grown = pages - self._pages if pages >= self._pages else pages
+        grown = pages - self._pages
+        if grown < 0:  # It began anew.
+            grown, self._long = pages, LOG_PAGES
         self._pages = pages
         self.every_s = min(max(self.every_s * PAGES / max(grown, 1), OFTEN_S), EVERY_S)
-        if pages >= LOG_PAGES:
+        if pages >= self._long:
+            self._long = 2 * pages  # While somebody reads for long, this only keeps commits waiting.
+            await self._thread.run(copy)  # what came meanwhile: the less is left to do while nobody writes
             async with self._journal.between_commits:
                 await self._thread.run(begin_anew)

@@ -114,6 +114,45 @@ def test_who_reads_for_long_keeps_no_writer_waiting(
     beside.submit(lambda: connection.connection.rollback()).result(DEADLINE_S)
 
 
+async def test_while_somebody_reads_for_long_it_is_seldom_tried_to_begin_anew(
+    layer: BaseChannelLayer, beside: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "LOG_PAGES", 50)
+    tries = 0
+    begin_anew = checkpoints.begin_anew
+
+    def counted() -> None:
+        nonlocal tries
+        tries += 1
+        begin_anew()
+
+    def read(sql: str) -> None:
+        connection.ensure_connection()
+        connection.connection.execute(sql)
+
+    monkeypatch.setattr(checkpoints, "begin_anew", counted)
+    async with desk_with(layer) as desk:
+        periodic = checkpoints.Checkpoints(desk.journal)
+
+        async def tried(writes: int) -> int:
+            before = tries
+            await sync_to_async(write)(writes)
+            await periodic.step()
+            return tries - before
+
+        for sql in ("BEGIN", "SELECT 1 FROM streaming_stream"):
+            await asyncio.wrap_future(beside.submit(read, sql))
+        assert await tried(WRITES) == 1
+        assert [await tried(1) for _ in range(3)] == [0, 0, 0]
+        assert await tried(3 * WRITES) == 1
+        await asyncio.wrap_future(beside.submit(read, "ROLLBACK"))
+        assert await tried(6 * WRITES) == 1
+        # It begins anew, and is long soon.
+        assert await tried(1) == 0
+        assert await tried(WRITES) == 1
+        await periodic.stop()
+
+
 async def test_the_log_begins_anew_between_two_commits(
     layer: BaseChannelLayer, by_thread: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +169,7 @@ async def test_the_log_begins_anew_between_two_commits(
         await periodic.step()
         assert not begun.is_set()
         monkeypatch.setattr(checkpoints, "LOG_PAGES", 0)
+        periodic = checkpoints.Checkpoints(desk.journal)
         step = asyncio.create_task(periodic.step())
         assert await asyncio.to_thread(begun.wait, DEADLINE_S)
         log = await desk.log()
@@ -162,7 +202,7 @@ async def test_the_more_is_written_the_sooner_the_next_checkpoint(
         assert await next_in_s(1) == checkpoints.EVERY_S
         assert checkpoints.OFTEN_S <= (busy := await next_in_s(WRITES)) < checkpoints.EVERY_S
         assert await next_in_s(WRITES * WRITES) == checkpoints.OFTEN_S
-        monkeypatch.setattr(checkpoints, "LOG_PAGES", 0)
+        await sync_to_async(checkpoints.begin_anew)()
         await next_in_s(0)
         # The log begins anew with these, and they are all that it has.
         assert await next_in_s(WRITES) < checkpoints.EVERY_S
