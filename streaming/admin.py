@@ -6,12 +6,13 @@ The streams' own are in streaming/streamadmin.py; conversations/admin.py, which 
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db.models import BooleanField, OuterRef, QuerySet, Subquery, Value
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.html import format_html
@@ -22,6 +23,7 @@ from streaming.dashboard import DashboardAdmin
 from streaming.frames import END, REASONING, RESTART, RETRY, SPOKEN, TEXT
 from streaming.models import Chunk, Process, Stream
 
+logger = logging.getLogger(__name__)
 COUNTED_ROWS = 10_000
 SHOWN_CHARS = 100_000
 NOTHING = "–"
@@ -122,6 +124,16 @@ class ChunkAdmin(ReadOnlyAdmin):
     ordering = ("stream_id", "seq")
     sortable_by = ()
     fields = ("of_stream", "seq", "kind", "created_at", "whole")
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if may_see_text(request):
+            logger.info("%s looks at what rows of the log say: %s", request.user, request.GET.urlencode() or "all")
+        return super().changelist_view(request, extra_context)
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if may_see_text(request):
+            logger.info("%s looks at what stream %s says", request.user, kwargs["obj"].stream_id)
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Chunk]:
         rows: QuerySet[Chunk] = super().get_queryset(request)

@@ -460,6 +460,23 @@ def test_each_look_at_personal_text_is_logged_and_one_that_follows_is_one(
     assert looks(live, text="shown", follow="1") == 0
 
 
+def test_a_look_at_rows_is_logged_for_who_may_see_what_they_say(
+    running_stream: Stream, at_roots: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    supports = support()
+    rows = f"{listing('streaming_chunk')}?stream__id__exact={running_stream.pk}"
+    row = page_of("streaming_chunk", Chunk.objects.filter(seq=1).values_list("pk", flat=True).get())
+    caplog.set_level("INFO", logger="streaming.admin")
+    for client in (supports, at_roots):
+        for page in (listing("streaming_chunk"), rows, row):
+            assert client.get(page).status_code == 200
+    assert [record.getMessage() for record in caplog.records if record.name == "streaming.admin"] == [
+        "root looks at what rows of the log say: all",
+        f"root looks at what rows of the log say: stream__id__exact={running_stream.pk}",
+        f"root looks at what stream {running_stream.pk} says",
+    ]
+
+
 def test_a_page_that_follows_asks_again_until_the_answer_has_ended(running_stream: Stream, at_roots: Client) -> None:
     page = page_of("streaming_stream", running_stream.pk)
     live = page_of("streaming_stream", running_stream.pk, "live")
