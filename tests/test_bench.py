@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ def test_a_page_is_written_again_from_what_was_published(
     render.write(docs)
     page = (docs / "benchmarks.md").read_text()
     assert "## Added latency" in page
+    assert re.search(r"a fixed piece of work took it [\d.]+ ms before, [\d.]+ ms after\.\*", page)
     shutil.rmtree(here)
     render.write(docs)
     assert (docs / "benchmarks.md").read_text() == page
