@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from django.db import InterfaceError, InternalError, OperationalError, close_old_connections, connection, connections
 
@@ -137,7 +137,7 @@ def cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def forever(step: Callable[[], Awaitable[None]], pause: Callable[[], Awaitable[object]]) -> None:
+async def forever(step: Callable[[], Awaitable[object]], pause: Callable[[], Awaitable[object]]) -> None:
     """`pause`, `step`, and so on until cancelled; what fails is logged, and both are tried again a moment later."""
     while not cancelled():
         try:
@@ -148,16 +148,16 @@ async def forever(step: Callable[[], Awaitable[None]], pause: Callable[[], Await
             await asyncio.sleep(0.2)
 
 
-def start_apart(name: str, step: Callable[[], Awaitable[None]], pause: Callable[[], Awaitable[object]]) -> Task:
+def start_apart(name: str, step: Callable[[], Awaitable[object]], pause: Callable[[], Awaitable[object]]) -> Task:
     """`forever`, as a task that outlives the request it is started by and carries nothing of it: its log lines are
     not about that request."""
     return asyncio.create_task(forever(step, pause), name=name, context=Context())
 
 
-class Periodic:
+class Periodic(Generic[T]):
     """Has a thread of its own do `work` every so many seconds, beside everything that people wait for."""
 
-    def __init__(self, name: str, every_s: float, work: Callable[[], object]) -> None:
+    def __init__(self, name: str, every_s: float, work: Callable[[], T]) -> None:
         self._name = name
         self.every_s = every_s
         self._work = work
@@ -170,8 +170,8 @@ class Periodic:
     async def _pause(self) -> None:
         await asyncio.sleep(self.every_s)
 
-    async def step(self) -> None:
-        await self._thread.run(self._work)
+    async def step(self) -> T:
+        return await self._thread.run(self._work)
 
     async def stop(self) -> None:
         if self._loop is not None:

@@ -43,7 +43,7 @@ def begin_anew() -> None:
             cursor.execute(f"PRAGMA busy_timeout={patience_ms}")
 
 
-class Checkpoints(Periodic):
+class Checkpoints(Periodic[int]):
     """Makes them while an engine runs. The log begins anew between two commits of its journal: one that found the
     database locked would go by the thread, and there wait for SQLite to look again, 10 ms later for 3."""
 
@@ -51,17 +51,19 @@ class Checkpoints(Periodic):
         super().__init__("checkpoints", EVERY_S, copy)
         self._journal = journal
         self._pages = 0
-        self._long = LOG_PAGES
+        self._tried = 0  # how long the log was when it was last to begin anew and did not
 
-    async def step(self) -> None:
-        pages = await self._thread.run(copy)
+    async def step(self) -> int:
+        pages = await super().step()
         grown = pages - self._pages
         if grown < 0:  # It began anew.
-            grown, self._long = pages, LOG_PAGES
+            grown, self._tried = pages, 0
         self._pages = pages
         self.every_s = min(max(self.every_s * PAGES / max(grown, 1), OFTEN_S), EVERY_S)
-        if pages >= self._long:
-            self._long = 2 * pages  # While somebody reads for long, this only keeps commits waiting.
-            await self._thread.run(copy)  # what came meanwhile: the less is left to do while nobody writes
+        # While somebody reads for long, to try only keeps commits waiting.
+        if pages >= max(LOG_PAGES, 2 * self._tried):
+            self._tried = pages
+            await super().step()  # what came meanwhile: the less is left to do while nobody writes
             async with self._journal.between_commits:
                 await self._thread.run(begin_anew)
+        return pages

@@ -24,7 +24,7 @@ from streaming.upkeep import upkeep
 
 logger = logging.getLogger(__name__)
 _engine: Engine | None = None
-_upkeep: Periodic | None = None
+_upkeep: Periodic[None] | None = None
 _reporter: Reporter | None = None
 
 

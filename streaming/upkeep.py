@@ -74,6 +74,6 @@ def some() -> None:
                 break
 
 
-def upkeep() -> Periodic:
+def upkeep() -> Periodic[None]:
     """Does them in a web process that generates. Workers are told to by their queue (streaming/tasks.py)."""
     return Periodic("upkeep", EVERY_S, some)

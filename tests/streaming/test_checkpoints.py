@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from channels.layers import BaseChannelLayer
 from django.db import connection, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 
 from streaming import checkpoints
 from tests.conftest import DEADLINE_S, new_stream
+from tests.streaming.test_inloop import somebody_writes
 from tests.streaming.test_journal import desk_with, stored
 
 pytestmark = [pytest.mark.embedded, pytest.mark.django_db(transaction=True)]
@@ -25,11 +28,6 @@ WRITES = 20
 def write(count: int = 1) -> None:
     for _ in range(count):
         new_stream()
-
-
-def checkpoint() -> None:
-    if checkpoints.copy() >= checkpoints.LOG_PAGES:
-        checkpoints.begin_anew()
 
 
 def log_pages() -> int:
@@ -48,8 +46,8 @@ def beside() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture
-def asked(beside: ThreadPoolExecutor) -> dict[str, threading.Event]:
-    """Which checkpoints the thread has begun to make."""
+def asked() -> Iterator[dict[str, threading.Event]]:
+    """Which checkpoints their thread has begun to make."""
     found = {"PASSIVE": threading.Event(), "FULL": threading.Event()}
 
     def note(sql: str) -> None:
@@ -57,101 +55,101 @@ def asked(beside: ThreadPoolExecutor) -> dict[str, threading.Event]:
             if mode in sql:
                 event.set()
 
-    def listen() -> None:
+    def listen(connection: BaseDatabaseWrapper, **_: Any) -> None:
+        if threading.current_thread().name == "checkpoints":
+            connection.connection.set_trace_callback(note)
+
+    connection_created.connect(listen)
+    yield found
+    connection_created.disconnect(listen)
+
+
+@pytest.fixture
+async def periodic(layer: BaseChannelLayer) -> AsyncIterator[checkpoints.Checkpoints]:
+    """The checkpoints of an engine, made when the test says so."""
+    async with desk_with(layer) as desk:
+        made = checkpoints.Checkpoints(desk.journal)
+        yield made
+        await made.stop()
+
+
+@asynccontextmanager
+async def somebody_reads(beside: ThreadPoolExecutor) -> AsyncIterator[None]:
+    """Sees the database as it is at the beginning."""
+
+    def run(sql: str) -> None:
         connection.ensure_connection()
-        connection.connection.set_trace_callback(note)
+        connection.connection.execute(sql).fetchall()
 
-    beside.submit(listen).result(DEADLINE_S)
-    return found
-
-
-def wait_for(event: threading.Event, unless: Future[None]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not event.wait(0.01) and not unless.done():
-        assert time.monotonic() < deadline
+    for sql in ("BEGIN", "SELECT count(*) FROM streaming_stream"):
+        await asyncio.wrap_future(beside.submit(run, sql))
+    yield
+    await asyncio.wrap_future(beside.submit(run, "ROLLBACK"))
 
 
-def test_the_log_begins_anew_though_somebody_writes_while_it_is_copied(
-    beside: ThreadPoolExecutor, asked: dict[str, threading.Event], monkeypatch: pytest.MonkeyPatch
+async def test_the_log_begins_anew_though_somebody_writes_while_it_is_copied(
+    periodic: checkpoints.Checkpoints, beside: ThreadPoolExecutor, asked: dict[str, threading.Event], monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(checkpoints, "LOG_PAGES", 10)
     monkeypatch.setattr(checkpoints, "WAIT_MS", DEADLINE_S * 1000)
-    write(WRITES)
-    with transaction.atomic():
-        write()
-        made = beside.submit(checkpoint)
-        wait_for(asked["FULL"], unless=made)
-    made.result(DEADLINE_S)
-    write()
-    assert log_pages() < 10
+    writing = threading.Event()
+
+    def write_meanwhile() -> bool:
+        with transaction.atomic():
+            write()
+            writing.set()
+            return asked["FULL"].wait(DEADLINE_S)
+
+    await sync_to_async(write)(WRITES)
+    written = beside.submit(write_meanwhile)
+    assert await asyncio.to_thread(writing.wait, DEADLINE_S)
+    await asyncio.wait_for(periodic.step(), DEADLINE_S)
+    assert written.result(DEADLINE_S)
+    await sync_to_async(write)()
+    assert await sync_to_async(log_pages)() < 10
 
 
-def test_a_short_log_makes_nobody_wait(beside: ThreadPoolExecutor, asked: dict[str, threading.Event]) -> None:
-    with transaction.atomic():
-        write(WRITES)
-        beside.submit(checkpoint).result(DEADLINE_S)
+async def test_a_short_log_makes_nobody_wait(
+    periodic: checkpoints.Checkpoints, asked: dict[str, threading.Event]
+) -> None:
+    await sync_to_async(write)(WRITES)
+    with somebody_writes():
+        await asyncio.wait_for(periodic.step(), DEADLINE_S)
     assert asked["PASSIVE"].is_set() and not asked["FULL"].is_set()
 
 
-def test_who_reads_for_long_keeps_no_writer_waiting(
-    beside: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+async def test_who_reads_for_long_keeps_no_writer_waiting(
+    periodic: checkpoints.Checkpoints, beside: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints, "LOG_PAGES", 10)
-
-    def begin_to_read() -> None:
-        connection.ensure_connection()
-        connection.connection.execute("BEGIN DEFERRED")
-        connection.connection.execute("SELECT count(*) FROM streaming_stream").fetchall()
-
-    write(WRITES)
-    beside.submit(begin_to_read).result(DEADLINE_S)
-    write(WRITES)
-    with ThreadPoolExecutor(1) as third:
-        third.submit(checkpoint).result(DEADLINE_S)
-        write()
-        third.submit(connections.close_all).result()
-    assert log_pages() > WRITES
-    beside.submit(lambda: connection.connection.rollback()).result(DEADLINE_S)
+    await sync_to_async(write)(WRITES)
+    async with somebody_reads(beside):
+        await sync_to_async(write)(WRITES)
+        await asyncio.wait_for(periodic.step(), DEADLINE_S)
+        await sync_to_async(write)()
+        assert await sync_to_async(log_pages)() > WRITES
 
 
 async def test_while_somebody_reads_for_long_it_is_seldom_tried_to_begin_anew(
-    layer: BaseChannelLayer, beside: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    periodic: checkpoints.Checkpoints, beside: ThreadPoolExecutor, asked: dict[str, threading.Event], monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(checkpoints, "LOG_PAGES", 50)
-    tries = 0
-    begin_anew = checkpoints.begin_anew
 
-    def counted() -> None:
-        nonlocal tries
-        tries += 1
-        begin_anew()
+    async def tried(writes: int) -> bool:
+        asked["FULL"].clear()
+        await sync_to_async(write)(writes)
+        await periodic.step()
+        return asked["FULL"].is_set()
 
-    def read(sql: str) -> None:
-        connection.ensure_connection()
-        connection.connection.execute(sql)
-
-    monkeypatch.setattr(checkpoints, "begin_anew", counted)
-    async with desk_with(layer) as desk:
-        periodic = checkpoints.Checkpoints(desk.journal)
-
-        async def tried(writes: int) -> int:
-            before = tries
-            await sync_to_async(write)(writes)
-            await periodic.step()
-            return tries - before
-
-        await sync_to_async(begin_anew)()
-        for sql in ("BEGIN", "SELECT 1 FROM streaming_stream"):
-            await asyncio.wrap_future(beside.submit(read, sql))
-        assert await tried(WRITES) == 1
-        assert [await tried(1) for _ in range(3)] == [0, 0, 0]
-        assert await tried(3 * WRITES) == 1
-        await asyncio.wrap_future(beside.submit(read, "ROLLBACK"))
-        assert await tried(12 * WRITES) == 1
-        # It begins anew, and is long soon.
-        assert await tried(1) == 0
-        assert await tried(WRITES) == 1
-        await periodic.stop()
+    await sync_to_async(checkpoints.begin_anew)()
+    async with somebody_reads(beside):
+        assert await tried(WRITES)
+        assert [await tried(1) for _ in range(3)] == [False] * 3
+        assert await tried(3 * WRITES)
+    assert await tried(12 * WRITES)
+    # It begins anew, and is long soon.
+    assert not await tried(1)
+    assert await tried(WRITES)
 
 
 async def test_the_log_begins_anew_between_two_commits(
@@ -170,7 +168,6 @@ async def test_the_log_begins_anew_between_two_commits(
         await periodic.step()
         assert not begun.is_set()
         monkeypatch.setattr(checkpoints, "LOG_PAGES", 0)
-        periodic = checkpoints.Checkpoints(desk.journal)
         step = asyncio.create_task(periodic.step())
         assert await asyncio.to_thread(begun.wait, DEADLINE_S)
         log = await desk.log()
@@ -187,7 +184,7 @@ async def test_the_log_begins_anew_between_two_commits(
 
 
 async def test_the_more_is_written_the_sooner_the_next_checkpoint(
-    layer: BaseChannelLayer, monkeypatch: pytest.MonkeyPatch
+    periodic: checkpoints.Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints, "PAGES", WRITES)
 
@@ -196,19 +193,16 @@ async def test_the_more_is_written_the_sooner_the_next_checkpoint(
         await periodic.step()
         return periodic.every_s
 
-    async with desk_with(layer) as desk:
-        periodic = checkpoints.Checkpoints(desk.journal)
-        await periodic.step()
-        assert await next_in_s(0) == checkpoints.EVERY_S
-        assert await next_in_s(1) == checkpoints.EVERY_S
-        assert checkpoints.OFTEN_S <= (busy := await next_in_s(WRITES)) < checkpoints.EVERY_S
-        assert await next_in_s(WRITES * WRITES) == checkpoints.OFTEN_S
-        await sync_to_async(checkpoints.begin_anew)()
-        await next_in_s(0)
-        # The log begins anew with these, and they are all that it has.
-        assert await next_in_s(WRITES) < checkpoints.EVERY_S
-        assert await next_in_s(0) > busy
-        await periodic.stop()
+    await periodic.step()
+    assert await next_in_s(0) == checkpoints.EVERY_S
+    assert await next_in_s(1) == checkpoints.EVERY_S
+    assert checkpoints.OFTEN_S <= (busy := await next_in_s(WRITES)) < checkpoints.EVERY_S
+    assert await next_in_s(WRITES * WRITES) == checkpoints.OFTEN_S
+    await sync_to_async(checkpoints.begin_anew)()
+    await next_in_s(0)
+    # The log begins anew with these, and they are all that it has.
+    assert await next_in_s(WRITES) < checkpoints.EVERY_S
+    assert await next_in_s(0) > busy
 
 
 def test_who_had_the_log_begin_anew_waits_for_others_as_before(beside: ThreadPoolExecutor) -> None:
