@@ -89,7 +89,7 @@ def run(measurement: str, options: argparse.Namespace) -> None:
             say(record)
             records.append(record)
     finally:
-        store.save(measurement, records, machine)
+        store.save(measurement, records, machine | {"pace_after_ms": store.pace_ms()})
 
 
 def measured(name: str, options: argparse.Namespace) -> bool:

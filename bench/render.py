@@ -40,8 +40,8 @@ def write(folder: Path) -> None:
 def measured(results: dict[str, Any]) -> str:
     of = results["machine"]
     size = f"{of['cpus']} × {of['cpu']}, {of['memory_gib']} GiB, {of['system']}, Python {of['python']}"
-    if pace_ms := of.get("pace_ms"):
-        size += f"; a fixed piece of work took it {' ms before, '.join(map(str, pace_ms))} ms after"
+    if "pace_after_ms" in of:
+        size += f"; a fixed piece of work took it {of['pace_before_ms']} ms before, {of['pace_after_ms']} ms after"
     return f"*{results['at'].replace('+00:00', '').replace('T', ' ')} UTC, commit {results['commit']}, {size}.*"
 
 

@@ -49,14 +49,14 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "load_before": round(os.getloadavg()[0], 2),
-        "pace_ms": [pace_ms()],
+        "pace_before_ms": pace_ms(),
     }
 
 
-def pace_ms(size: int = 1_000_000) -> float:
+def pace_ms() -> float:
     """What a fixed piece of work takes, the best of five: to follow numbers all over the memory, as a process whose
     caches are cold does. The same virtual machine may be twice as fast an hour later."""
-    order = list(range(size))
+    order = list(range(1_000_000))
     random.Random(0).shuffle(order)
     took_s = []
     for _ in range(5):
@@ -77,7 +77,6 @@ def save(measurement: str, records: list[dict[str, Any]], of: dict[str, Any]) ->
     """Write one measurement's records; an earlier one of the same name is replaced."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / f"{measurement}.json"
-    of = of | {"pace_ms": [*of["pace_ms"], pace_ms()]}
     told = {"at": datetime.now(UTC).isoformat(timespec="minutes"), "commit": commit(), "machine": of}
     path.write_text(json.dumps({"measurement": measurement, **told, "records": records}, indent=1))
     return path
