@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin
 from django.core.paginator import Paginator
@@ -91,6 +92,11 @@ def may_see_text(request: HttpRequest) -> bool:
     return request.user.has_perm("streaming.see_text")
 
 
+def note_look(request: HttpRequest, stream: UUID) -> None:
+    """Who saw whose words, for the log."""
+    logger.info("%s looks at what stream %s says", request.user, stream)
+
+
 def show(chunk: Chunk, *, personal: bool, fed: bool) -> str:
     """What a row says, short enough for a table; with its blanks and line ends to be seen."""
     if chunk.kind in SPOKEN and not personal:
@@ -126,13 +132,14 @@ class ChunkAdmin(ReadOnlyAdmin):
     fields = ("of_stream", "seq", "kind", "created_at", "whole")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        shown = super().changelist_view(request, extra_context)
         if may_see_text(request):
             logger.info("%s looks at what rows of the log say: %s", request.user, request.GET.urlencode() or "all")
-        return super().changelist_view(request, extra_context)
+        return shown
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         if may_see_text(request):
-            logger.info("%s looks at what stream %s says", request.user, kwargs["obj"].stream_id)
+            note_look(request, kwargs["obj"].stream_id)
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Chunk]:

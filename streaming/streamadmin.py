@@ -25,7 +25,7 @@ from django.utils.html import format_html
 from django.utils.safestring import mark_safe
 
 from streaming import engine, masking, recording
-from streaming.admin import NOTHING, SHOWN_CHARS, ReadOnlyAdmin, is_list, may_see_text, personal, show
+from streaming.admin import NOTHING, SHOWN_CHARS, ReadOnlyAdmin, is_list, may_see_text, note_look, personal, show
 from streaming.models import LIVE, Chunk, Stream, last_seq
 from streaming.rendering import render
 from streaming.reporting import readers
@@ -187,8 +187,8 @@ class StreamAdmin(ReadOnlyAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def note(self, request: HttpRequest, stream: Stream) -> None:
-        """Who saw whose words, for the log; kept in the session, so that a page that follows them is one look."""
-        logger.info("%s looks at what stream %s says", request.user, stream.pk)
+        """Kept in the session as well, so that a page that follows them is one look."""
+        note_look(request, stream.pk)
         request.session[LOOKS_AT] = str(stream.pk)
 
     def story(self, request: HttpRequest, stream: Stream) -> dict[str, Any]:

@@ -452,7 +452,7 @@ def test_each_look_at_personal_text_is_logged_and_one_that_follows_is_one(
         assert at_roots.get(page, said).status_code == 200
         return caplog.messages.count(f"root looks at what stream {running_stream.pk} says")
 
-    caplog.set_level("INFO", logger="streaming.streamadmin")
+    caplog.set_level("INFO", logger="streaming.admin")
     page, live = (page_of("streaming_stream", running_stream.pk, name) for name in ("change", "live"))
     assert (looks(page), looks(live, follow="1")) == (0, 0)
     assert [looks(live, text="shown", follow="1") for _ in range(2)] == [1, 0]
@@ -470,6 +470,9 @@ def test_a_look_at_rows_is_logged_for_who_may_see_what_they_say(
     for client in (supports, at_roots):
         for page in (listing("streaming_chunk"), rows, row):
             assert client.get(page).status_code == 200
+    User.objects.filter(username="staff").delete()
+    unseeing = at_staffs("see_text")
+    assert [unseeing.get(page).status_code for page in (listing("streaming_chunk"), row)] == [403, 403]
     assert [record.getMessage() for record in caplog.records if record.name == "streaming.admin"] == [
         "root looks at what rows of the log say: all",
         f"root looks at what rows of the log say: stream__id__exact={running_stream.pk}",
