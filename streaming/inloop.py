@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from streaming import commit
-from streaming.frames import RETRY
 
 if TYPE_CHECKING:
     from streaming.models import Entry
@@ -73,12 +72,9 @@ def _are_few(entries: Sequence[Entry]) -> bool:
     """Whether these are little work."""
     rows = chars = 0
     for entry in entries:
-        if entry.outcome is not None and entry.said is None:
+        if not entry.tells_all:
             return False
         rows += len(entry.rows)
         chars += len(entry.said.text) + len(entry.said.reasoning) if entry.said else 0
-        for row in entry.rows:
-            if row.kind == RETRY:
-                return False
-            chars += len(row.text)
+        chars += sum(len(row.text) for row in entry.rows)
     return rows <= ROWS and chars <= CHARS

@@ -64,7 +64,7 @@ class Log:
         self._lost = False
         self._settled: asyncio.Future[None] | None = None
         self._progress = Progress()
-        self._sum = Sum() if journal.adds_up and not seq else None
+        self._sum = Sum() if not seq else None
 
     def say(self, kind: str, text: str) -> None:
         """Add words. They reach readers once committed."""
@@ -231,7 +231,6 @@ class Journal:
     def __init__(self, writer: DatabaseThread, layer: BaseChannelLayer) -> None:
         self._writer = writer
         self._near = Nonblocking() if connection.vendor == "postgresql" else InLoop()
-        self.adds_up = isinstance(self._near, InLoop)  # PostgreSQL does that itself.
         self._layer = layer
         # Within one process there is nothing to wait for.
         self._send_nowait = getattr(layer, "group_send_all_nowait", None)

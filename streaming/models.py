@@ -80,6 +80,13 @@ class Entry:
             return False
         return all(row.kind in SPOKEN for row in self.rows)
 
+    @property
+    def tells_all(self) -> bool:
+        """Whether the database has nothing to look up for it: no log to add up, no attempt to note."""
+        if self.outcome is not None and self.said is None:
+            return False
+        return all(row.kind != RETRY for row in self.rows)
+
 
 class StreamQuerySet(models.QuerySet["Stream"]):
     def live(self) -> StreamQuerySet:

@@ -1,4 +1,4 @@
-"""Commits of words that the event loop itself asks PostgreSQL for and hears the answer of, on a connection of its own.
+"""Commits that the event loop itself asks PostgreSQL for and hears the answer of, on a connection of its own.
 
 To wake a thread for each, and the loop once it is done, takes longer than all else that this process has to do with it:
 with 100 streams their readers are half a millisecond less behind. Nothing is tried twice here: what fails goes by the
@@ -56,15 +56,15 @@ class Nonblocking:
         if self._connection is None:
             self._connect_soon()
             return 0
-        if not all(entry.is_words for entry in entries):
+        if not all(entry.tells_all for entry in entries):
             return 0
         try:
-            values = commit.words(entries)
+            statement, values = commit.asked(entries)
         except Exception as error:
             logger.info("what cannot be written goes by the thread: %r", error)
             return 0
         try:
-            result = await self._ask(self._connection, values)
+            result = await self._ask(self._connection, statement, values)
         except Exception as error:
             raise OperationalError(str(error)) from error
         if result.status == ExecStatus.COMMAND_OK:
@@ -74,10 +74,10 @@ class Nonblocking:
         self._drop()
         return 0
 
-    async def _ask(self, connection: psycopg.Connection, values: Sequence[bytes]) -> PGresult:
+    async def _ask(self, connection: psycopg.Connection, statement: bytes, values: Sequence[bytes]) -> PGresult:
         self._answer = self._loop.create_future()
         try:
-            connection.pgconn.send_query_prepared(commit.ADD_WORDS, values)
+            connection.pgconn.send_query_prepared(statement, values)
             if connection.pgconn.flush():
                 self._loop.add_writer(self._socket, self._send_on, connection)
             return await self._answer
@@ -173,7 +173,7 @@ class Nonblocking:
 
 
 def _connected() -> psycopg.Connection:
-    """A connection like Django's, but from no pool, which has been told the statement."""
+    """A connection like Django's, but from no pool, which has been told the statements."""
     database = connections.create_connection(DEFAULT_DB_ALIAS)
     options = {name: value for name, value in database.settings_dict["OPTIONS"].items() if name != "pool"}
     database.settings_dict = database.settings_dict | {"OPTIONS": options}

@@ -9,6 +9,7 @@ import contextlib
 import uuid
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import cache
 
 from django.db import transaction
 from django.db.models import CharField, Exists, OuterRef
@@ -19,14 +20,17 @@ from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateW
 from procrastinate.jobs import Status
 
 from streaming import upkeep
-from streaming.background import DatabaseThread
+from streaming.background import DatabaseThread, Periodic
 from streaming.models import Stream
+from streaming.repeated import Repeated
 
 ANSWERS = "answers"
 UPKEEP = "upkeep"
 BEGUN = 1  # The priority of answers that somebody reads already.
 HEARTBEAT_S = 5.0
 STALLED_S = 20.0
+SWEEP_S = 1.0
+MOST_AT_ONCE = 1000
 
 
 @app.task(name="streaming.generate", queue=ANSWERS, pass_context=True)
@@ -35,13 +39,10 @@ async def generate(context: JobContext, stream: str) -> None:
     await context.additional_context["engine"].generate(uuid.UUID(stream))
 
 
-# Every second (the last field): with STREAM_LEASE_S, how long a killed worker's answers stand still.
-@app.periodic(cron="* * * * * *")
-@app.task(name="streaming.sweep", queue=UPKEEP, queueing_lock="sweep", pass_context=True)
-async def sweep(context: JobContext, timestamp: int) -> None:
-    """Defer jobs for streams that nobody works on, and clear away the jobs of workers that died."""
-    database: DatabaseThread = context.additional_context["database"]
-    await database.run(defer_abandoned)
+@app.periodic(cron="* * * * *")
+@app.task(name="streaming.clear", queue=UPKEEP, queueing_lock="clear", pass_context=True)
+async def clear(context: JobContext, timestamp: int) -> None:
+    """Clear away the jobs of workers that died, and with them what only one worker may do at a time."""
     manager = context.app.job_manager
     for job in await manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_S):
         await manager.finish_job(job, Status.FAILED, delete_job=True)
@@ -66,11 +67,20 @@ def defer(streams: Iterable[uuid.UUID], priority: int = 0) -> None:
 
 
 def defer_abandoned() -> None:
-    """Queue streams whose worker died, or whose job did."""
+    """Queue streams whose worker died, or whose job did: that nobody works on, and for which no job waits."""
+    defer(pk for (pk,) in _abandoned().rows())
+
+
+@cache
+def _abandoned() -> Repeated:
     waiting = ProcrastinateJob.objects.filter(status="todo", queueing_lock=Cast(OuterRef("pk"), CharField()))
-    defer(
-        Stream.objects.claimable().filter(~Exists(waiting)).order_by("created_at").values_list("pk", flat=True)[:1000]
-    )
+    found = Stream.objects.claimable().filter(~Exists(waiting)).order_by("created_at")
+    return Repeated(found.values_list("pk")[:MOST_AT_ONCE])
+
+
+def sweep() -> Periodic[None]:
+    """Looks for them, in each worker: with STREAM_LEASE_S, this is how long a killed worker's answers stand still."""
+    return Periodic("sweep", SWEEP_S, defer_abandoned)
 
 
 def hand_back(leases: list[uuid.UUID]) -> None:

@@ -22,7 +22,7 @@ from procrastinate.contrib.django.utils import connector_params
 from procrastinate.psycopg_connector import PsycopgConnector
 
 from streaming import collector, metrics, tasks
-from streaming.background import DatabaseThread, cancelled
+from streaming.background import cancelled
 from streaming.engine import Engine, claim
 from streaming.providers import Provider, provider_from_settings
 from streaming.reporting import Reporter
@@ -30,8 +30,9 @@ from streaming.reporting import Reporter
 logger = logging.getLogger(__name__)
 RESTART_S = 1.0
 # How often to look for jobs that nothing announces: those that a process which hung was taking when PostgreSQL ended
-# its transaction. The sweep can be one of them, and the next is not queued while it waits.
+# its transaction. Chores can wait for their minute.
 POLL_S = 1.0
+POLL_CHORES_S = 60.0
 # How long Procrastinate may take to leave its queue, which waits for a database that is away.
 LEAVE_S = 2.0
 
@@ -66,38 +67,36 @@ async def working(provider: Provider, layer: BaseChannelLayer) -> AsyncIterator[
     engine.start()
     logger.info("worker %s generates up to %d answers at once", engine.worker, settings.STREAM_CONCURRENCY)
     taking = asyncio.create_task(_take_jobs(engine), name="jobs")
+    sweep = tasks.sweep()
+    sweep.start()
     try:
         yield engine
     finally:
         # First no more jobs, then the streams: what is handed back must not come back.
         taking.cancel()
         await asyncio.wait({taking}, timeout=LEAVE_S)
+        await sweep.stop()
         await engine.stop()
 
 
 async def _take_jobs(engine: WorkerEngine) -> None:
     """Procrastinate's worker; it ends with its connection to the database, so it is started again until cancelled."""
-    database = DatabaseThread("sweep")
-    try:
-        while not cancelled():
-            try:
-                await _take_jobs_once(engine, database)
-            except Exception:
-                logger.exception("the queue of jobs is away; trying again in %s s", RESTART_S)
-            await asyncio.sleep(RESTART_S)
-    finally:
-        await database.close()
+    while not cancelled():
+        try:
+            await _take_jobs_once(engine)
+        except Exception:
+            logger.exception("the queue of jobs is away; trying again in %s s", RESTART_S)
+        await asyncio.sleep(RESTART_S)
 
 
-async def _take_jobs_once(engine: WorkerEngine, database: DatabaseThread) -> None:
+async def _take_jobs_once(engine: WorkerEngine) -> None:
     connector = PsycopgConnector(kwargs=connector_params(), min_size=1, max_size=4, timeout=5, reconnect_timeout=2)
     async with app.with_connector(connector).open_async() as own:
-        # Apart, so that a worker whose places are all taken still looks after the answers of one that died. Two of
-        # upkeep, so that chores, which take a second or two, do not hold that up.
-        places = {tasks.ANSWERS: settings.STREAM_CONCURRENCY, tasks.UPKEEP: 2}
+        # Apart, so that a worker whose places are all taken still does chores.
+        places = {tasks.ANSWERS: (settings.STREAM_CONCURRENCY, POLL_S), tasks.UPKEEP: (1, POLL_CHORES_S)}
         serving = [
-            asyncio.create_task(_serve(own, engine, database, queue, limit), name=queue)
-            for queue, limit in places.items()
+            asyncio.create_task(_serve(own, engine, queue, limit, poll_s), name=queue)
+            for queue, (limit, poll_s) in places.items()
         ]
         try:
             done, _ = await asyncio.wait(serving, return_when=asyncio.FIRST_COMPLETED)
@@ -111,14 +110,14 @@ async def _take_jobs_once(engine: WorkerEngine, database: DatabaseThread) -> Non
             await sync_to_async(connections.close_all)()
 
 
-async def _serve(own: App, engine: WorkerEngine, database: DatabaseThread, queue: str, concurrency: int) -> None:
+async def _serve(own: App, engine: WorkerEngine, queue: str, concurrency: int, poll_s: float) -> None:
     await own.run_worker_async(
         queues=[queue],
         name=f"{queue} {engine.worker}",
         concurrency=concurrency,
-        fetch_job_polling_interval=POLL_S,
+        fetch_job_polling_interval=poll_s,
         delete_jobs="always",
-        additional_context={"engine": engine, "database": database},
+        additional_context={"engine": engine},
         install_signal_handlers=False,
         # Its jobs only wait for the engine's runs, which end or are handed back without them.
         shutdown_graceful_timeout=0,

@@ -22,7 +22,7 @@ from streaming.inloop import InLoop
 from streaming.journal import LeaseLost, Log
 from streaming.models import Chunk, Entry, Outcome, Stream
 from tests.conftest import DEADLINE_S
-from tests.streaming.test_journal import Desk, committed, desk_with, speaking, stored
+from tests.streaming.test_journal import Desk, committed, desk_with, speaking, stored, whole
 
 pytestmark = [pytest.mark.embedded, pytest.mark.django_db(transaction=True)]
 
@@ -144,21 +144,6 @@ async def test_what_takes_long_goes_by_the_thread(
     assert by_thread[4:] == [(1, False)]
     texts = [(await Stream.objects.aget(pk=log.stream)).text for log in logs]
     assert texts == ["Once uponx" + "x" * 101, "Once upon", "Once upon"]
-
-
-async def whole(log: Log) -> dict[str, Any]:
-    """All that is noted of a stream that began anew."""
-    log.say("text", "Twice")
-    await committed(log)
-    log.note("restart", attempt=2)
-    log.say("reasoning", 'Hm "\\" ü😀\r\n')
-    await committed(log)
-    log.say("text", "Once")
-    await log.end(Outcome("error", "length", {"total_tokens": 7}, {"code": "x", "detail": "y"}))
-    own = {"id", "created_at", "first_text_at", "finished_at", "claimed_at", "lease_until", "topic"}
-    stream = await Stream.objects.aget(pk=log.stream)
-    assert None not in (stream.first_text_at, stream.finished_at)
-    return {field.attname: getattr(stream, field.attname) for field in Stream._meta.fields if field.attname not in own}
 
 
 async def test_a_stream_is_the_same_whoever_ends_it(desk: Desk, by_thread: list[Any]) -> None:

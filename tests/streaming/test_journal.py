@@ -63,7 +63,7 @@ async def committed(log: Log) -> None:
 
 
 async def speaking(desk: Desk) -> Log:
-    """A log whose first words, of which there is more to note, are committed: what follows needs no thread."""
+    """A log whose first words are committed, by a loop with a connection of its own: what follows needs no thread."""
     log = await desk.log()
     log.say("text", "Once")
     await committed(log)
@@ -71,6 +71,21 @@ async def speaking(desk: Desk) -> Log:
         while desk.journal._near._connection is None:
             await asyncio.sleep(0.001)
     return log
+
+
+async def whole(log: Log) -> dict[str, Any]:
+    """All that is noted of a stream that began anew."""
+    log.say("text", "Twice")
+    await committed(log)
+    log.note("restart", attempt=2)
+    log.say("reasoning", 'Hm "\\" ü😀\r\n')
+    await committed(log)
+    log.say("text", "Once")
+    await log.end(Outcome("error", "length", {"total_tokens": 7}, {"code": "x", "detail": "y"}))
+    own = {"id", "created_at", "first_text_at", "finished_at", "claimed_at", "lease_until", "topic"}
+    stream = await Stream.objects.aget(pk=log.stream)
+    assert None not in (stream.first_text_at, stream.finished_at)
+    return {field.attname: getattr(stream, field.attname) for field in Stream._meta.fields if field.attname not in own}
 
 
 @pytest.fixture

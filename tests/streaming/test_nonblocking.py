@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import threading
+import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -14,15 +15,18 @@ import psutil
 import psycopg
 import pytest
 import uvloop
+from asgiref.sync import sync_to_async
 from channels.layers import BaseChannelLayer, get_channel_layer
 from django.db import connection, connections, transaction
+from django.utils import timezone
 
-from streaming import nonblocking
-from streaming.frames import Row
+from streaming import journal, nonblocking
+from streaming.frames import Row, Said
+from streaming.journal import LeaseLost
 from streaming.models import Chunk, Entry, Outcome, Stream
 from streaming.nonblocking import Nonblocking
 from tests.conftest import DEADLINE_S, new_stream
-from tests.streaming.test_journal import Desk, Slow, committed, desk_with, speaking, stored
+from tests.streaming.test_journal import Desk, Slow, committed, desk_with, speaking, stored, whole
 
 pytestmark = [pytest.mark.scaled, pytest.mark.django_db(transaction=True)]
 
@@ -63,6 +67,12 @@ def terminate(pid: int) -> None:
         cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
 
 
+def somebody_waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT FROM pg_locks WHERE NOT granted")
+        return cursor.fetchone() is not None
+
+
 async def test_words_need_no_thread(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     logs = [await speaking(desk) for _ in range(3)]
     slow = Slow(monkeypatch)
@@ -77,13 +87,102 @@ async def test_words_need_no_thread(desk: Desk, monkeypatch: pytest.MonkeyPatch)
     assert last.data is None and 0 <= (last.created_at - first.created_at).total_seconds() < 10
 
 
-async def test_what_is_more_than_words_goes_by_the_thread(desk: Desk, by_thread: list[Any]) -> None:
+async def test_a_stream_is_the_same_whoever_notes_how_it_began_and_ended(
+    desk: Desk, by_thread: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await speaking(desk)
+    by_thread.clear()
+    in_loop = await whole(await desk.log())
+    assert by_thread == []
+    monkeypatch.setattr(journal, "SUM_CHARS", 0)
+    by_the_database = await whole(await desk.log())
+    assert len(by_thread) == 1  # Nobody but the database knows what it said.
+    assert in_loop == by_the_database
+    assert (in_loop["text"], in_loop["reasoning"]) == ("Once", 'Hm "\\" ü😀\r\n')
+
+
+async def test_what_begins_and_ends_at_once_is_noted_at_once(desk: Desk, by_thread: list[Any]) -> None:
+    await speaking(desk)
+    by_thread.clear()
+    short, long, silent = [await desk.log() for _ in range(3)]
+    long.say("text", "Once upon")
+    short.say("text", "Once")
+    await asyncio.gather(short.end(Outcome("done")), silent.end(Outcome("stopped")))
+    assert by_thread == []
+    noted = {
+        stream.pk: (stream.status, stream.text, stream.first_text_at is not None, stream.finished_at is not None)
+        async for stream in Stream.objects.all()
+    }
+    assert noted[short.stream] == ("done", "Once", True, True)
+    assert noted[long.stream] == ("streaming", "", True, False)
+    assert noted[silent.stream] == ("stopped", "", False, True)
+
+
+async def test_a_retry_is_noted_by_the_thread(desk: Desk, by_thread: list[Any]) -> None:
     log = await speaking(desk)
+    by_thread.clear()
     log.note("retry", attempt=2, of=3, wait_s=1, reason="busy")
     await committed(log)
-    await log.end(Outcome("done"))
-    assert by_thread == [(1, False)] * 3
-    assert (await Stream.objects.aget(pk=log.stream)).text == "Once"
+    assert by_thread == [(1, False)]
+    assert (await Stream.objects.aget(pk=log.stream)).attempt == 2
+
+
+async def test_of_several_ends_only_those_of_held_leases_are_noted(desk: Desk, by_thread: list[Any]) -> None:
+    lost, other = await speaking(desk), await speaking(desk)
+    by_thread.clear()
+    await sync_to_async(Stream.objects.filter(pk=lost.stream).update)(lease=uuid.uuid4())
+    lost.say("text", " upon")
+    other.say("text", " upon")
+    ended = await asyncio.gather(*(log.end(Outcome("done")) for log in (lost, other)), return_exceptions=True)
+    assert [type(result) for result in ended] == [LeaseLost, type(None)]
+    assert by_thread == [(2, True)]
+    assert (await stored(lost), await stored(other)) == (["Once"], ["Once", " upon", ""])
+    found = {stream.pk: (stream.status, stream.text) async for stream in Stream.objects.all()}
+    assert found == {lost.stream: ("streaming", ""), other.stream: ("done", "Once upon")}
+
+
+@pytest.mark.parametrize("lease", [None, uuid.uuid4()], ids=["renewed", "taken over"])
+async def test_an_end_that_waited_for_its_row_is_noted_if_its_lease_is_still_held(
+    desk: Desk, by_thread: list[Any], lease: uuid.UUID | None
+) -> None:
+    log = await speaking(desk)
+    await connected(desk)
+    by_thread.clear()
+    changed, goes_on = threading.Event(), threading.Event()
+
+    def change() -> None:
+        with transaction.atomic():
+            Stream.objects.filter(pk=log.stream).update(lease=lease or log.lease, lease_until=timezone.now())
+            changed.set()
+            assert goes_on.wait(DEADLINE_S)
+
+    changing = asyncio.create_task(on_a_connection(change))
+    await asyncio.to_thread(changed.wait, DEADLINE_S)
+    log.say("text", " upon")
+    ending = asyncio.create_task(log.end(Outcome("done")))
+    async with asyncio.timeout(DEADLINE_S):
+        while not await on_a_connection(somebody_waits_for_a_lock):
+            await asyncio.sleep(0.001)
+    goes_on.set()
+    await changing
+    if lease is None:
+        await ending
+        assert by_thread == [] and await stored(log) == ["Once", " upon", ""]
+        assert (await Stream.objects.aget(pk=log.stream)).text == "Once upon"
+    else:
+        with pytest.raises(LeaseLost):
+            await ending
+        assert await stored(log) == ["Once"]
+        assert (await Stream.objects.aget(pk=log.stream)).status == "streaming"
+
+
+async def test_a_note_that_is_refused_leaves_nothing(desk: Desk, by_thread: list[Any]) -> None:
+    log = await speaking(desk)
+    await connected(desk)
+    rows = (Row(2, "text", " upon", None),)
+    refused = Entry(log.stream, log.lease, rows, outcome=Outcome("unknown"), said=Said(2, "Once upon", ""))
+    assert await near(desk).add([refused]) == 0
+    assert await stored(log) == ["Once"]
 
 
 async def test_more_than_a_socket_takes_at_once_arrives(
@@ -229,9 +328,8 @@ async def test_a_database_to_which_nobody_can_connect_any_more_delays_no_commit(
     assert await stored(log) == ["Once", " upon", " a"] and len(by_thread) == 3
 
 
-async def test_a_commit_whose_answer_is_lost_adds_the_rows_once(
-    desk: Desk, by_thread: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("last", [False, True], ids=["words", "an end"])
+async def test_a_commit_whose_answer_is_lost_adds_the_rows_once(desk: Desk, by_thread: list[Any], last: bool) -> None:
     log = await speaking(desk)
     hear, cut = Nonblocking._hear, [True]
 
@@ -244,9 +342,10 @@ async def test_a_commit_whose_answer_is_lost_adds_the_rows_once(
 
     near(desk)._loop.add_reader(near(desk)._socket, break_off, near(desk), await connected(desk))
     log.say("text", " upon")
-    await committed(log)
-    assert await stored(log) == ["Once", " upon"]
+    await (log.end(Outcome("done")) if last else committed(log))
+    assert await stored(log) == ["Once", " upon", ""][: 2 + last]
     assert by_thread[1:] == [(1, True)] and not cut
+    assert (await Stream.objects.aget(pk=log.stream)).text == ("Once upon" if last else "")
 
 
 async def test_a_connection_that_was_lost_meanwhile_is_made_anew(desk: Desk, by_thread: list[Any]) -> None:

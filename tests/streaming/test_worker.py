@@ -8,6 +8,7 @@ import threading
 from datetime import timedelta
 from typing import Any
 
+import attr
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.management import call_command
@@ -143,9 +144,14 @@ async def test_a_worker_that_loses_its_queue_keeps_its_answers_and_takes_jobs_ag
 async def test_a_worker_whose_periodic_tasks_lost_their_connection_goes_on_with_them(
     reply: Message, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from procrastinate.contrib.django import app
+
     from streaming import worker as module
 
     monkeypatch.setattr(module, "RESTART_S", 0.05)
+    periodic = app.periodic_registry.periodic_tasks
+    each_second = {key: attr.evolve(task, cron="* * * * * *") for key, task in periodic.items()}
+    monkeypatch.setattr(app.periodic_registry, "periodic_tasks", each_second)
     others = DatabaseThread("others")
     async with worker_with(ScriptedProvider(["Hello"])):
         await ended(stream_of(reply))
@@ -216,6 +222,22 @@ async def test_a_worker_that_stops_while_it_claims_hands_that_back_too(reply: Me
         asyncio.get_running_loop().call_later(0.1, gate.set)
     stream = await Stream.objects.aget()
     assert (stream.lease, stream.attempt, await sync_to_async(jobs)()) == (None, 0, [str(stream.pk)])
+
+
+async def test_a_worker_whose_queue_is_away_still_finds_what_another_one_left(
+    reply: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from streaming import tasks
+
+    async def away(*args: Any) -> None:
+        raise OSError("The queue is away.")
+
+    monkeypatch.setattr("streaming.worker._take_jobs_once", away)
+    monkeypatch.setattr(tasks, "SWEEP_S", 0.05)
+    left = await sync_to_async(new_stream)()
+    async with worker_with(ScriptedProvider()):
+        await sync_to_async(Stream.objects.claim)(left.pk, "dead", -1)
+        await until(sync_to_async(lambda: str(left.pk) in jobs()))
 
 
 async def test_a_full_worker_still_finds_what_another_one_left(conversation: Conversation, settings: Any) -> None:
