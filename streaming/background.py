@@ -144,7 +144,8 @@ async def forever(step: Callable[[], Awaitable[object]], pause: Callable[[], Awa
             await pause()
             await step()
         except Exception:
-            logger.exception("%s failed; going on", getattr(step, "__qualname__", step))
+            task = asyncio.current_task()
+            logger.exception("%s failed; going on", task and task.get_name())
             await asyncio.sleep(0.2)
 
 

@@ -41,13 +41,8 @@ Statement = tuple[str, list[Any]]
 
 # Who waited for a lock is given the row as it is by then, so a lease that was lost meanwhile joins nothing. Locks are
 # taken in the order of ids: two processes that lock the same rows do not wait for each other.
-ADD_POSTGRESQL = """
-WITH held AS MATERIALIZED (SELECT id, lease FROM streaming_stream WHERE id = ANY(%s) ORDER BY id FOR UPDATE)
-INSERT INTO streaming_chunk (stream_id, seq, kind, text, data, created_at)
-SELECT held.id, (said.value->>2)::int, said.value->>3, said.value->>4, (said.value->>5)::jsonb, %s
-FROM jsonb_array_elements(%s) AS said
-JOIN held ON held.id = (said.value->>0)::uuid AND held.lease = (said.value->>1)::uuid
-"""
+HELD_POSTGRESQL = """
+WITH held AS MATERIALIZED (SELECT id, lease FROM streaming_stream WHERE id = ANY(%s) ORDER BY id FOR UPDATE)"""
 # A row can be updated once in a statement, so who begins and ends at once is not among those that only begin.
 NOTED_POSTGRESQL = """, begun AS (
     UPDATE streaming_stream SET first_text_at = statement_timestamp()
@@ -61,8 +56,14 @@ NOTED_POSTGRESQL = """, begun AS (
     FROM jsonb_array_elements(%s) AS said
     JOIN held ON held.id = (said.value->>0)::uuid AND held.lease = (said.value->>1)::uuid
     WHERE streaming_stream.id = held.id
-)
-INSERT"""
+)"""
+INSERTED_POSTGRESQL = """
+INSERT INTO streaming_chunk (stream_id, seq, kind, text, data, created_at)
+SELECT held.id, (said.value->>2)::int, said.value->>3, said.value->>4, (said.value->>5)::jsonb, %s
+FROM jsonb_array_elements(%s) AS said
+JOIN held ON held.id = (said.value->>0)::uuid AND held.lease = (said.value->>1)::uuid
+"""
+ADD_POSTGRESQL = HELD_POSTGRESQL + INSERTED_POSTGRESQL
 # A statement that writes has the one lock of all writers from its start. CROSS JOIN tells the order of the loops.
 ADD_SQLITE = """
 INSERT INTO streaming_chunk (stream_id, seq, kind, text, data, created_at)
@@ -117,11 +118,11 @@ PREPARED = {
     "end_stream": (END_POSTGRESQL, ("text", "text", "jsonb", "jsonb", "int", "uuid", "uuid")),
 }
 
-# The same for a connection that is libpq's own, where a commit is one statement whatever it notes.
+# The same for a connection that is libpq's own, where a commit is one statement.
 NATIVELY = {
     b"add_rows": PREPARED["add_rows"],
     b"add_noted_rows": (
-        ADD_POSTGRESQL.replace("\nINSERT", NOTED_POSTGRESQL),
+        HELD_POSTGRESQL + NOTED_POSTGRESQL + INSERTED_POSTGRESQL,
         ("uuid[]", "uuid[]", "jsonb", "timestamptz", "jsonb"),
     ),
 }
@@ -182,12 +183,12 @@ def append_natively(connection: sqlite3.Connection, entries: Sequence[Entry]) ->
 
 def asked(entries: Sequence[Entry]) -> tuple[bytes, list[bytes]]:
     """Which of NATIVELY adds the rows of these entries, each of which tells all, and its values."""
-    ids, *rows = _values("postgresql", entries)
-    if all(entry.is_words for entry in entries):
-        return b"add_rows", [value.encode() for value in (ids, *rows)]
-    begun = _array(entry.lease.hex for entry in entries if entry.first_words and not entry.outcome)
-    ended = orjson.dumps(_ended(entries)).decode()
-    return b"add_noted_rows", [value.encode() for value in (ids, begun, ended, *rows)]
+    ids, rows = _array({entry.stream for entry in entries}), [_now().encode(), _document(entries)]
+    begun = {entry.lease for entry in entries if entry.first_words and not entry.outcome}
+    ended = _ended(entries)
+    if not begun and not ended:
+        return b"add_rows", [ids.encode(), *rows]
+    return b"add_noted_rows", [ids.encode(), _array(begun).encode(), orjson.dumps(ended), *rows]
 
 
 def _ended(entries: Sequence[Entry]) -> list[list[Any]]:
@@ -218,12 +219,24 @@ def tell(connection: PGconn) -> None:
             raise OperationalError(prepared.get_error_message())
 
 
-def _array(ids: Iterable[str]) -> str:
-    return "{" + ",".join(ids) + "}"
-
-
 def _values(vendor: str, entries: Sequence[Entry]) -> list[str]:
     """The values of the statement that adds rows."""
+    now, document = _now(), _document(entries).decode()
+    if vendor == "postgresql":
+        return [_array({entry.stream for entry in entries}), now, document]
+    return [now.removesuffix("+00:00"), document]
+
+
+def _array(ids: Iterable[uuid.UUID]) -> str:
+    return "{" + ",".join(each.hex for each in ids) + "}"
+
+
+def _now() -> str:
+    return timezone.now().isoformat(" ", "microseconds")
+
+
+def _document(entries: Sequence[Entry]) -> bytes:
+    """The rows, each behind the id and the lease of its stream."""
     said = [
         (
             entry.stream.hex,
@@ -238,10 +251,7 @@ def _values(vendor: str, entries: Sequence[Entry]) -> list[str]:
     ]
     if any("\0" in row[4] for row in said):
         raise DataError("a text has a NUL character")  # PostgreSQL says so too; SQLite would cut the text off there.
-    now, document = timezone.now().isoformat(" ", "microseconds"), orjson.dumps(said).decode()
-    if vendor == "postgresql":
-        return [_array({row[0] for row in said}), now, document]
-    return [now.removesuffix("+00:00"), document]
+    return orjson.dumps(said)
 
 
 def _notes(entry: Entry, end: str, now: str) -> Iterator[Statement]:

@@ -42,7 +42,7 @@ async def generate(context: JobContext, stream: str) -> None:
 @app.periodic(cron="* * * * *")
 @app.task(name="streaming.clear", queue=UPKEEP, queueing_lock="clear", pass_context=True)
 async def clear(context: JobContext, timestamp: int) -> None:
-    """Clear away the jobs of workers that died, and with them what only one worker may do at a time."""
+    """Clear away the jobs of workers that died; one of chores would keep all others from theirs."""
     manager = context.app.job_manager
     for job in await manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_S):
         await manager.finish_job(job, Status.FAILED, delete_job=True)
@@ -79,7 +79,7 @@ def _abandoned() -> Repeated:
 
 
 def sweep() -> Periodic[None]:
-    """Looks for them, in each worker: with STREAM_LEASE_S, this is how long a killed worker's answers stand still."""
+    """Queues such streams, in each worker. With STREAM_LEASE_S: how long a killed worker's answers stand still."""
     return Periodic("sweep", SWEEP_S, defer_abandoned)
 
 

@@ -30,9 +30,9 @@ from streaming.reporting import Reporter
 logger = logging.getLogger(__name__)
 RESTART_S = 1.0
 # How often to look for jobs that nothing announces: those that a process which hung was taking when PostgreSQL ended
-# its transaction. Chores can wait for their minute.
+# its transaction, or that came between a worker's first look and its listening. Chores can wait a little.
 POLL_S = 1.0
-POLL_CHORES_S = 60.0
+POLL_CHORES_S = 5.0
 # How long Procrastinate may take to leave its queue, which waits for a database that is away.
 LEAVE_S = 2.0
 
@@ -74,8 +74,7 @@ async def working(provider: Provider, layer: BaseChannelLayer) -> AsyncIterator[
     finally:
         # First no more jobs, then the streams: what is handed back must not come back.
         taking.cancel()
-        await asyncio.wait({taking}, timeout=LEAVE_S)
-        await sweep.stop()
+        await asyncio.gather(asyncio.wait({taking}, timeout=LEAVE_S), sweep.stop())
         await engine.stop()
 
 

@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from streaming import journal, nonblocking
 from streaming.frames import Row, Said
-from streaming.journal import LeaseLost
+from streaming.journal import LeaseLost, Log
 from streaming.models import Chunk, Entry, Outcome, Stream
 from streaming.nonblocking import Nonblocking
 from tests.conftest import DEADLINE_S, new_stream
@@ -101,21 +101,41 @@ async def test_a_stream_is_the_same_whoever_notes_how_it_began_and_ended(
     assert (in_loop["text"], in_loop["reasoning"]) == ("Once", 'Hm "\\" ü😀\r\n')
 
 
-async def test_what_begins_and_ends_at_once_is_noted_at_once(desk: Desk, by_thread: list[Any]) -> None:
+def ending(log: Log, *texts: str, began: bool = False, status: str = "done") -> Entry:
+    """The last rows of a log: these texts, and the end."""
+    rows = [Row(log.seq + n, "text", text, None) for n, text in enumerate(texts, 1)]
+    rows.append(Row(log.seq + len(texts) + 1, "end", "", {"status": status}))
+    said = Said(rows[-1].seq, "Once" * log.spoken + "".join(texts), "")
+    return Entry(log.stream, log.lease, tuple(rows), began, Outcome(status), said)
+
+
+@sync_to_async
+def noted(log: Log) -> tuple[str, str, bool, bool]:
+    """The status and the text of a stream, whether it began to speak, and whether it ended."""
+    stream = Stream.objects.get(pk=log.stream)
+    return stream.status, stream.text, stream.first_text_at is not None, stream.finished_at is not None
+
+
+async def test_what_begins_and_ends_at_once_is_noted_at_once(desk: Desk) -> None:
     await speaking(desk)
-    by_thread.clear()
+    await connected(desk)
     short, long, silent = [await desk.log() for _ in range(3)]
-    long.say("text", "Once upon")
-    short.say("text", "Once")
-    await asyncio.gather(short.end(Outcome("done")), silent.end(Outcome("stopped")))
-    assert by_thread == []
-    noted = {
-        stream.pk: (stream.status, stream.text, stream.first_text_at is not None, stream.finished_at is not None)
-        async for stream in Stream.objects.all()
-    }
-    assert noted[short.stream] == ("done", "Once", True, True)
-    assert noted[long.stream] == ("streaming", "", True, False)
-    assert noted[silent.stream] == ("stopped", "", False, True)
+    begun = Entry(long.stream, long.lease, (Row(1, "text", "Once", None),), first_words=True)
+    entries = [ending(short, "Once", began=True), begun, ending(silent, status="stopped")]
+    assert await near(desk).add(entries) == 4
+    assert await noted(short) == ("done", "Once", True, True)
+    assert await noted(long) == ("streaming", "", True, False)
+    assert await noted(silent) == ("stopped", "", False, True)
+    at_once = await Stream.objects.aget(pk=short.stream)
+    assert at_once.first_text_at == at_once.finished_at
+
+
+async def test_an_end_leaves_it_as_it_is_when_the_stream_began(desk: Desk) -> None:
+    log = await speaking(desk)
+    await connected(desk)
+    began_at = (await Stream.objects.aget(pk=log.stream)).first_text_at
+    assert await near(desk).add([ending(log, " upon")]) == 2
+    assert (await Stream.objects.aget(pk=log.stream)).first_text_at == began_at
 
 
 async def test_a_retry_is_noted_by_the_thread(desk: Desk, by_thread: list[Any]) -> None:
@@ -127,18 +147,18 @@ async def test_a_retry_is_noted_by_the_thread(desk: Desk, by_thread: list[Any]) 
     assert (await Stream.objects.aget(pk=log.stream)).attempt == 2
 
 
-async def test_of_several_ends_only_those_of_held_leases_are_noted(desk: Desk, by_thread: list[Any]) -> None:
-    lost, other = await speaking(desk), await speaking(desk)
-    by_thread.clear()
-    await sync_to_async(Stream.objects.filter(pk=lost.stream).update)(lease=uuid.uuid4())
-    lost.say("text", " upon")
-    other.say("text", " upon")
-    ended = await asyncio.gather(*(log.end(Outcome("done")) for log in (lost, other)), return_exceptions=True)
-    assert [type(result) for result in ended] == [LeaseLost, type(None)]
-    assert by_thread == [(2, True)]
-    assert (await stored(lost), await stored(other)) == (["Once"], ["Once", " upon", ""])
-    found = {stream.pk: (stream.status, stream.text) async for stream in Stream.objects.all()}
-    assert found == {lost.stream: ("streaming", ""), other.stream: ("done", "Once upon")}
+async def test_of_several_streams_only_those_of_held_leases_are_written_to(desk: Desk) -> None:
+    lost, other, silent = await speaking(desk), await speaking(desk), await desk.log()
+    await connected(desk)
+    await Stream.objects.filter(pk__in=[lost.stream, silent.stream]).aupdate(lease=uuid.uuid4())
+    begun = Entry(silent.stream, silent.lease, (Row(1, "text", "Once", None),), first_words=True)
+    entries = [ending(lost, " upon"), begun, ending(other, " upon")]
+    assert await near(desk).add(entries) == 2
+    assert await sync_to_async(Stream.objects.append)(entries, again=True) == {lost.stream, silent.stream}
+    assert [await stored(log) for log in (lost, silent, other)] == [["Once"], [], ["Once", " upon", ""]]
+    assert await noted(lost) == ("streaming", "", True, False)
+    assert await noted(silent) == ("streaming", "", False, False)
+    assert await noted(other) == ("done", "Once upon", True, True)
 
 
 @pytest.mark.parametrize("lease", [None, uuid.uuid4()], ids=["renewed", "taken over"])
@@ -158,30 +178,27 @@ async def test_an_end_that_waited_for_its_row_is_noted_if_its_lease_is_still_hel
 
     changing = asyncio.create_task(on_a_connection(change))
     await asyncio.to_thread(changed.wait, DEADLINE_S)
-    log.say("text", " upon")
-    ending = asyncio.create_task(log.end(Outcome("done")))
+    end = asyncio.create_task(log.end(Outcome("done")))
     async with asyncio.timeout(DEADLINE_S):
         while not await on_a_connection(somebody_waits_for_a_lock):
             await asyncio.sleep(0.001)
     goes_on.set()
     await changing
     if lease is None:
-        await ending
-        assert by_thread == [] and await stored(log) == ["Once", " upon", ""]
-        assert (await Stream.objects.aget(pk=log.stream)).text == "Once upon"
+        await end
+        assert by_thread == [] and await stored(log) == ["Once", ""]
+        assert await noted(log) == ("done", "Once", True, True)
     else:
         with pytest.raises(LeaseLost):
-            await ending
+            await end
         assert await stored(log) == ["Once"]
-        assert (await Stream.objects.aget(pk=log.stream)).status == "streaming"
+        assert await noted(log) == ("streaming", "", True, False)
 
 
 async def test_a_note_that_is_refused_leaves_nothing(desk: Desk, by_thread: list[Any]) -> None:
     log = await speaking(desk)
     await connected(desk)
-    rows = (Row(2, "text", " upon", None),)
-    refused = Entry(log.stream, log.lease, rows, outcome=Outcome("unknown"), said=Said(2, "Once upon", ""))
-    assert await near(desk).add([refused]) == 0
+    assert await near(desk).add([ending(log, " upon", status="unknown")]) == 0
     assert await stored(log) == ["Once"]
 
 
@@ -341,11 +358,14 @@ async def test_a_commit_whose_answer_is_lost_adds_the_rows_once(desk: Desk, by_t
             hear(self, connection)
 
     near(desk)._loop.add_reader(near(desk)._socket, break_off, near(desk), await connected(desk))
-    log.say("text", " upon")
-    await (log.end(Outcome("done")) if last else committed(log))
-    assert await stored(log) == ["Once", " upon", ""][: 2 + last]
+    if last:
+        await log.end(Outcome("done"))
+    else:
+        log.say("text", " upon")
+        await committed(log)
+    assert await stored(log) == ["Once", "" if last else " upon"]
     assert by_thread[1:] == [(1, True)] and not cut
-    assert (await Stream.objects.aget(pk=log.stream)).text == ("Once upon" if last else "")
+    assert await noted(log) == (("done", "Once", True, True) if last else ("streaming", "", True, False))
 
 
 async def test_a_connection_that_was_lost_meanwhile_is_made_anew(desk: Desk, by_thread: list[Any]) -> None:

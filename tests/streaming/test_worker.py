@@ -271,6 +271,44 @@ async def test_a_worker_does_the_chores_that_its_queue_tells_it(conversation: Co
         await until(sync_to_async(lambda: not Conversation.objects.exists()))
 
 
+async def test_chores_that_a_worker_died_at_are_done_by_another(conversation: Conversation) -> None:
+    from streaming import tasks
+
+    def die() -> None:
+        execute("INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() - interval '1 hour')")
+        execute("UPDATE procrastinate_jobs SET status = 'doing', worker_id = (SELECT id FROM procrastinate_workers)")
+
+    await Conversation.objects.aupdate(deleted_at=timezone.now() - timedelta(days=1))
+    await tasks.look_after.configure(queue=tasks.UPKEEP).defer_async(timestamp=0)
+    await sync_to_async(die)()
+    async with worker_with(ScriptedProvider(["Hello"])):
+        await until(sync_to_async(lambda: not Conversation.objects.exists()))
+
+
+async def test_a_sweep_that_hangs_keeps_no_worker_from_ending(
+    reply: Message, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    from streaming import background, tasks
+
+    hangs, gate = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hangs.set()
+        assert gate.wait(DEADLINE_S)
+
+    settings.STREAM_LEASE_S = 600
+    monkeypatch.setattr(background, "CLOSE_S", 0.1)
+    monkeypatch.setattr(tasks, "SWEEP_S", 0)
+    monkeypatch.setattr(tasks, "defer_abandoned", hang)
+    async with worker_with(ScriptedProvider(["Hel", asyncio.Event()])):
+        await until(sync_to_async(lambda: Stream.objects.get().worker != ""))
+        await asyncio.to_thread(hangs.wait, DEADLINE_S)
+    stream = await Stream.objects.aget()
+    assert (stream.lease, stream.status) == (None, "streaming")
+    gate.set()
+    await until(lambda: asyncio.to_thread(lambda: all(each.name != "sweep" for each in threading.enumerate())))
+
+
 async def test_a_job_whose_conversation_was_deleted_ends_and_is_gone(reply: Message) -> None:
     await sync_to_async(reply.conversation.remove)()
     assert str(reply.stream_id) in await sync_to_async(jobs)()
