@@ -79,7 +79,7 @@ def _abandoned() -> Repeated:
 
 
 def sweep() -> Periodic[None]:
-    """Queues such streams, in each worker. With STREAM_LEASE_S: how long a killed worker's answers stand still."""
+    """`defer_abandoned` in each worker: with STREAM_LEASE_S, how long a killed worker's answers stand still."""
     return Periodic("sweep", SWEEP_S, defer_abandoned)
 
 

@@ -195,7 +195,7 @@ async def test_an_end_that_waited_for_its_row_is_noted_if_its_lease_is_still_hel
         assert await noted(log) == ("streaming", "", True, False)
 
 
-async def test_a_note_that_is_refused_leaves_nothing(desk: Desk, by_thread: list[Any]) -> None:
+async def test_a_note_that_is_refused_leaves_nothing(desk: Desk) -> None:
     log = await speaking(desk)
     await connected(desk)
     assert await near(desk).add([ending(log, " upon", status="unknown")]) == 0

@@ -290,11 +290,12 @@ async def test_a_sweep_that_hangs_keeps_no_worker_from_ending(
 ) -> None:
     from streaming import background, tasks
 
-    hangs, gate = threading.Event(), threading.Event()
+    hangs, gate, went_on = threading.Event(), threading.Event(), threading.Event()
 
     def hang() -> None:
         hangs.set()
-        assert gate.wait(DEADLINE_S)
+        gate.wait(DEADLINE_S)
+        went_on.set()
 
     settings.STREAM_LEASE_S = 600
     monkeypatch.setattr(background, "CLOSE_S", 0.1)
@@ -302,7 +303,8 @@ async def test_a_sweep_that_hangs_keeps_no_worker_from_ending(
     monkeypatch.setattr(tasks, "defer_abandoned", hang)
     async with worker_with(ScriptedProvider(["Hel", asyncio.Event()])):
         await until(sync_to_async(lambda: Stream.objects.get().worker != ""))
-        await asyncio.to_thread(hangs.wait, DEADLINE_S)
+        assert await asyncio.to_thread(hangs.wait, DEADLINE_S)
+    assert not went_on.is_set()
     stream = await Stream.objects.aget()
     assert (stream.lease, stream.status) == (None, "streaming")
     gate.set()
