@@ -7,12 +7,16 @@ may change what is sent.
 
 from __future__ import annotations
 
+import logging
 import weakref
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from operator import length_hint, methodcaller
 from typing import Any
 
-from conversations.direct import EXTENSION, Write
+from conversations.direct import EXTENSION, Direct, Write
 
+logger = logging.getLogger(__name__)
 UVICORN = "uvicorn.protocols."
 
 
@@ -23,19 +27,19 @@ class DirectWrites:
         self._application = application
 
     def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> Any:
-        if (write := _behind(send)) is not None:
-            scope.setdefault("extensions", {})[EXTENSION] = write
+        if (direct := _behind(send)) is not None:
+            scope.setdefault("extensions", {})[EXTENSION] = direct
         return self._application(scope, receive, send)
 
 
-def _behind(send: Any) -> Write | None:
-    """What writes to the client behind a server's `send`."""
+def _behind(send: Any) -> Direct | None:
+    """How to write to the client behind a server's `send`."""
     server: Any = getattr(send, "__self__", None)
     module = type(server).__module__
     if module == f"{UVICORN}websockets.websockets_sansio_impl":
-        return _to_websocket(server.conn, server.transport)
+        return Direct(ToWebsocket(server.conn, server.transport), _to_websockets)
     if module == f"{UVICORN}http.httptools_impl":
-        return _to_response(weakref.ref(server))
+        return Direct(_to_response(weakref.ref(server)))
     return None
 
 
@@ -43,17 +47,49 @@ def _behind(send: Any) -> Write | None:
 # scope and with it the extension: held here, it would be there until the garbage collector comes.
 
 
-def _to_websocket(connection: Any, transport: Any) -> Write:
-    from websockets.protocol import OPEN
+class ToWebsocket:
+    """Writes frames to one websocket."""
 
-    # A server that was told to wait does so as long as there is more than this.
-    most, _ = transport.get_write_buffer_limits()
+    __slots__ = ("_connection", "_open", "most", "transport")
 
-    def write(frames: bytes) -> bool:
-        if connection.state is not OPEN or transport.is_closing() or transport.get_write_buffer_size() > most:
+    def __init__(self, connection: Any, transport: Any) -> None:
+        from websockets.protocol import OPEN
+
+        self._connection = connection
+        self._open = OPEN
+        self.transport = transport
+        # A server that was told to wait does so as long as there is more than this.
+        self.most, _ = transport.get_write_buffer_limits()
+
+    def __call__(self, frames: bytes) -> bool:
+        transport = self.transport
+        if self._connection.state is not self._open:
+            return False
+        if transport.is_closing() or transport.get_write_buffer_size() > self.most:
             return False
         transport.write(frames)
         return True
+
+
+def _to_websockets(writes: Sequence[ToWebsocket]) -> Write:
+    """Asks each the same but for the state of its connection, and in C: uvicorn closes the transport in the same turn,
+    except where the application closes."""
+    transports = [write.transport for write in writes]
+    most = min(write.most for write in writes)
+    is_closing, buffered = methodcaller("is_closing"), methodcaller("get_write_buffer_size")
+
+    def write(frames: bytes) -> bool:
+        if any(map(is_closing, transports)) or max(map(buffered, transports)) > most:
+            return False
+        waiting = iter(transports)
+        while True:
+            try:
+                deque(map(methodcaller("write", frames), waiting), maxlen=0)
+                return True
+            except Exception:
+                logger.exception("a client could not be written to, and has to come back")
+                # What it was written is not known.
+                transports[~length_hint(waiting)].abort()
 
     return write
 

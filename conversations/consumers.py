@@ -20,7 +20,7 @@ from django.db import Error as DatabaseError
 
 from conversations.access import Access
 from conversations.commands import Ack, Ask, Asking, Attach, BadFrame, Edit, Stop, parse
-from conversations.direct import writer
+from conversations.direct import direct
 from conversations.models import Conversation, Message, Refused
 from conversations.templatetags.turns import begun, note
 from conversations.watch import Key, evidence, get_watch
@@ -74,8 +74,8 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         self.turns: set[str] = set()
         self.turning = asyncio.Lock()
         self.access = Access.of(self.scope)
-        write = writer(self.scope)
-        self.push = Push(WHOLE, write) if write else None
+        written = direct(self.scope)
+        self.push = Push(WHOLE, *written) if written else None
         self.rendered = parse_qs(self.scope["query_string"]).get(b"render") == [b"html"]
         self.pk: UUID = self.scope["url_route"]["kwargs"]["pk"]
         await self.accept()
@@ -98,6 +98,8 @@ class ConversationConsumer(AsyncWebsocketConsumer):
             return True
         self.open = False
         self._end_tasks()
+        if self.reader is not None:
+            self.reader.leave()
         await self.close(found)
         return False
 

@@ -130,22 +130,23 @@ def let_go() -> None:
         close_old_connections()
 
 
-def cancelled() -> bool:
-    """Whether the running task was told to end. A loop has to ask: a library that it awaits may swallow the
+def current_task() -> asyncio.Task[Any]:
+    """The running task. A loop has to ask it whether it is `cancelling`: a library that it awaits may swallow the
     CancelledError, as everything does that is built on `asyncio.wait_for` before Python 3.12 (redis-py, psycopg)."""
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    assert task is not None
+    return task
 
 
 async def forever(step: Callable[[], Awaitable[object]], pause: Callable[[], Awaitable[object]]) -> None:
     """`pause`, `step`, and so on until cancelled; what fails is logged, and both are tried again a moment later."""
-    while not cancelled():
+    task = current_task()
+    while not task.cancelling():
         try:
             await pause()
             await step()
         except Exception:
-            task = asyncio.current_task()
-            logger.exception("%s failed; going on", task and task.get_name())
+            logger.exception("%s failed; going on", task.get_name())
             await asyncio.sleep(0.2)
 
 

@@ -22,13 +22,13 @@ import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import orjson
 from django.db import DEFAULT_DB_ALIAS, DataError, OperationalError, ProgrammingError, connections, transaction
 from django.db.backends.utils import CursorWrapper
-from django.utils import timezone
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn
 
@@ -232,7 +232,7 @@ def _array(ids: Iterable[uuid.UUID]) -> str:
 
 
 def _now() -> str:
-    return timezone.now().isoformat(" ", "microseconds")
+    return datetime.now(UTC).isoformat(" ", "microseconds")
 
 
 def _document(entries: Sequence[Entry]) -> bytes:

@@ -107,21 +107,18 @@ class Sum:
     """What the rows of a log add up to, given from its first: a restart discards what was said before it."""
 
     def __init__(self) -> None:
+        self.chars = 0
         self._seq = 0
         self._said = {TEXT: StringIO(), REASONING: StringIO()}
 
     def add(self, rows: Iterable[Row]) -> None:
-        said = self._said
         for row in rows:
             self._seq = row.seq
             if row.kind in SPOKEN:
-                said[row.kind].write(row.text)
+                self.chars += self._said[row.kind].write(row.text)
             elif row.kind == RESTART:
-                said = self._said = {TEXT: StringIO(), REASONING: StringIO()}
-
-    @property
-    def chars(self) -> int:
-        return sum(said.tell() for said in self._said.values())
+                self.chars = 0
+                self._said = {TEXT: StringIO(), REASONING: StringIO()}
 
     @property
     def said(self) -> Said:
@@ -135,31 +132,35 @@ def fold(rows: Iterable[Row]) -> Said:
     return total.said
 
 
-def native_frames(stream: str, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+def native_frames(stream: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The native frames of `rows`: neighbouring rows of one spoken kind are one delta, every other row is its own.
 
     A delta has at most FRAME_CHARS characters, given rows of at most ROW_CHARS.
     """
+    return [_native_frame(stream, row) for row in (rows if len(rows) == 1 else _merged(rows))]
+
+
+def _native_frame(stream: str, row: Row) -> dict[str, Any]:
+    if row.kind in SPOKEN:
+        return {"type": "delta", "stream": stream, "seq": row.seq, "kind": row.kind, "text": row.text}
+    return {"type": row.kind, "stream": stream, "seq": row.seq, **(row.data or {})}
+
+
+def _merged(rows: Iterable[Row]) -> Iterator[Row]:
     for kind, group in groupby(rows, key=lambda row: row.kind):
-        if kind in SPOKEN:
-            for seq, text in _merged(group):
-                yield {"type": "delta", "stream": stream, "seq": seq, "kind": kind, "text": text}
-        else:
-            for row in group:
-                yield {"type": kind, "stream": stream, "seq": row.seq, **(row.data or {})}
-
-
-def _merged(rows: Iterable[Row]) -> Iterator[tuple[int, str]]:
-    texts: list[str] = []
-    size = seq = 0
-    for row in rows:
-        if size + len(row.text) > FRAME_CHARS and texts:
-            yield seq, "".join(texts)
-            texts, size = [], 0
-        texts.append(row.text)
-        size += len(row.text)
-        seq = row.seq
-    yield seq, "".join(texts)
+        if kind not in SPOKEN:
+            yield from group
+            continue
+        texts: list[str] = []
+        size = seq = 0
+        for row in group:
+            if size + len(row.text) > FRAME_CHARS and texts:
+                yield Row(seq, kind, "".join(texts), None)
+                texts, size = [], 0
+            texts.append(row.text)
+            size += len(row.text)
+            seq = row.seq
+        yield Row(seq, kind, "".join(texts), None)
 
 
 def encode(frame: dict[str, Any]) -> str:

@@ -84,6 +84,8 @@ class Hub:
 
     def __init__(self, layer: BaseChannelLayer, threads: int = 2) -> None:
         self._layer = layer
+        # Within one process there is nothing to wait for.
+        self._listen = getattr(layer, "listen", None)
         self._feeds: dict[str, Feed] = {}
         self._channel = ""
         self._away_until = 0.0
@@ -163,19 +165,28 @@ class Hub:
 
     async def _open_channel(self) -> None:
         self._channel = await self._layer.new_channel("hub")  # type: ignore[call-arg]  # Its types lack the prefix.
-        self._tasks.append(start_apart("hub", self._receive, _no_pause))
+        if self._listen is not None:
+            self._listen(self._channel, self._take)
+        else:
+            self._tasks.append(start_apart("hub", self._receive, _no_pause))
 
     async def _receive(self) -> None:
         """Hear all that has come."""
         heard = understood(await receive_all(self._layer, self._channel))
-        for at in range(0, len(heard), MESSAGES_AT_ONCE):
-            for told in heard[at : at + MESSAGES_AT_ONCE]:
-                feed = self._feeds.get(told.topic)
-                if feed is not None:
-                    self._hear(feed, told)
-            await asyncio.sleep(0)  # A crowd of them must not hold the loop.
+        for number, told in enumerate(heard, 1):
+            self._hear(told)
+            if number % MESSAGES_AT_ONCE == 0:
+                await asyncio.sleep(0)  # A crowd of them must not hold the loop.
 
-    def _hear(self, feed: Feed, told: Told) -> None:
+    def _take(self, message: dict[str, Any]) -> None:
+        """Hear what is told within this process."""
+        for told in understood([message]):
+            self._hear(told)
+
+    def _hear(self, told: Told) -> None:
+        feed = self._feeds.get(told.topic)
+        if feed is None:
+            return
         tail = feed.announce(told.stream, told.after)
         tail.heard = True
         if told.rows and not tail.add(Piece(tail.stream, told.after, tuple(told.rows))):
@@ -252,6 +263,8 @@ class Hub:
 
     async def stop(self) -> None:
         tasks = [*self._tasks, *self._healing.values(), *self._asked.values()]
+        if self._listen is not None:
+            self._listen(self._channel, None)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 BROADCAST_S = 1.0
 AWAY_S = 1.0
 SUM_CHARS = 64_000
+TOLD_AT_ONCE = 50
 COMMIT_RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -179,6 +180,7 @@ class Progress:
     """How fast an attempt speaks; a reading at most every STREAM_PROGRESS_S."""
 
     def __init__(self) -> None:
+        self._every_s = settings.STREAM_PROGRESS_S
         self._began = self._read = time.monotonic()
         self._chunks = self._chars = 0
 
@@ -188,7 +190,7 @@ class Progress:
 
     def due(self) -> dict[str, int] | None:
         now = time.monotonic()
-        if now - self._read < settings.STREAM_PROGRESS_S or not self._chunks:
+        if now - self._read < self._every_s or not self._chunks:
             return None
         self._read = now
         elapsed_s = now - self._began
@@ -321,7 +323,10 @@ class Journal:
 
     async def _publish(self, messages: list[dict[str, Any]]) -> None:
         if self._send_nowait is not None:
-            self._send_nowait([(message["topic"], message) for message in messages])
+            for at in range(0, len(messages), TOLD_AT_ONCE):
+                if at:
+                    await asyncio.sleep(0)  # A crowd of them must not hold the loop: the hub writes to clients at once.
+                self._send_nowait([(message["topic"], message) for message in messages[at : at + TOLD_AT_ONCE]])
             return
         if self._publishing is not None:
             await self._publishing

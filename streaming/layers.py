@@ -7,15 +7,18 @@ hundreds of groups exist.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from channels.exceptions import ChannelFull
 from channels.layers import BaseChannelLayer
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
+Listener = Callable[[dict[str, Any]], object]
 
 
 async def group_send_all(layer: BaseChannelLayer, messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
@@ -34,6 +37,7 @@ async def receive_all(layer: BaseChannelLayer, channel: str) -> list[dict[str, A
     if receive := getattr(layer, "receive_all", None):
         messages: list[dict[str, Any]] = await receive(channel)
         return messages
+    await asyncio.sleep(0)  # A layer that has many does not wait for anything.
     return [await layer.receive(channel)]
 
 
@@ -56,6 +60,15 @@ class LocalChannelLayer(BaseChannelLayer):
         super().__init__(expiry=expiry, capacity=capacity, channel_capacity=channel_capacity)
         self._queues: dict[str, asyncio.Queue[dict[str, Any]]] = {}
         self._groups: defaultdict[str, set[str]] = defaultdict(set)
+        self._listeners: dict[str, tuple[Listener, asyncio.AbstractEventLoop]] = {}
+
+    def listen(self, channel: str, listener: Listener | None) -> None:
+        """Have messages of a channel handed over when they are sent, to `listener` in this event loop: nothing is to be
+        received of it any more. None: nobody listens, and nothing is kept either."""
+        if listener is None:
+            self._listeners.pop(channel, None)
+        else:
+            self._listeners[channel] = listener, asyncio.get_running_loop()
 
     async def new_channel(self, prefix: str = "specific") -> str:
         return f"{prefix}!{secrets.token_hex(8)}"
@@ -94,11 +107,22 @@ class LocalChannelLayer(BaseChannelLayer):
     def group_send_all_nowait(self, messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Send each (group, message), here and now."""
         for group, message in messages:
-            for channel in self._groups.get(group, ()):
-                queue = self._queue(channel)
-                if not queue.full():
+            for channel in list(self._groups.get(group, ())):
+                if channel in self._listeners:
+                    self._hand_over(message, *self._listeners[channel])
+                elif not (queue := self._queue(channel)).full():
                     queue.put_nowait(message)
+
+    def _hand_over(self, message: dict[str, Any], listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
+        if asyncio.get_running_loop() is not loop:
+            loop.call_soon_threadsafe(listener, message)
+            return
+        try:
+            listener(message)
+        except Exception:
+            logger.exception("a message was not taken")
 
     async def flush(self) -> None:
         self._queues.clear()
         self._groups.clear()
+        self._listeners.clear()

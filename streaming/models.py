@@ -76,16 +76,12 @@ class Entry:
     @property
     def is_words(self) -> bool:
         """Whether there is nothing to note of the stream itself."""
-        if self.first_words or self.outcome is not None:
-            return False
-        return all(row.kind in SPOKEN for row in self.rows)
+        return not self.first_words and SPOKEN.issuperset({row.kind for row in self.rows})
 
     @property
     def tells_all(self) -> bool:
         """Whether the database has nothing to look up for it: no log to add up, no attempt to note."""
-        if self.outcome is not None and self.said is None:
-            return False
-        return all(row.kind != RETRY for row in self.rows)
+        return (self.outcome is None or self.said is not None) and RETRY not in {row.kind for row in self.rows}
 
 
 class StreamQuerySet(models.QuerySet["Stream"]):

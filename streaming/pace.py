@@ -33,6 +33,9 @@ class Pace:
     """The turns of one journal. For one event loop, in whose thread it is made."""
 
     def __init__(self) -> None:
+        # To look a setting up takes half a microsecond.
+        self._share = settings.JOURNAL_SHARE
+        self._most_debt_s = settings.JOURNAL_SHARE * settings.JOURNAL_WINDOW_S
         self._woken = asyncio.Event()
         self._debt_s = 0.0
         self._counted = self._turned = time.monotonic()
@@ -78,11 +81,11 @@ class Pace:
 
     def _wait_s(self) -> float:
         now, worked_s = time.monotonic(), time.thread_time()
-        earned_s = settings.JOURNAL_SHARE * (now - self._counted)
+        earned_s = self._share * (now - self._counted)
         debt_s = self._debt_s + worked_s - self._worked_s - earned_s
-        self._debt_s = min(max(debt_s, -CREDIT_S), settings.JOURNAL_SHARE * settings.JOURNAL_WINDOW_S)
+        self._debt_s = min(max(debt_s, -CREDIT_S), self._most_debt_s)
         self._counted, self._worked_s = now, worked_s
-        return float(self._debt_s / settings.JOURNAL_SHARE)
+        return float(self._debt_s / self._share)
 
     def _read_on(self) -> None:
         resting, self._resting = self._resting, []

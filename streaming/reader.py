@@ -123,6 +123,9 @@ class Reader:
         self._feed = await self._hub.join(self, self.topic)
 
     def leave(self) -> None:
+        """Hear no more. When this returns, nothing more is pushed."""
+        self._step_back()
+        self._push = None
         self._hub.leave(self, self.topic)
 
     async def __aenter__(self) -> Self:

@@ -1,7 +1,8 @@
 """The newest rows of a stream as one process keeps them, and the readers that have come as far as that.
 
 A reader that has taken all there is stands at the tail, and moves on with it: what is added is written to its client at
-once. To wake a task would cost as much as sending; to look each reader up and move it, half as much.
+once, and where many stand to all of them by one call. To wake a task would cost as much as sending; to look each reader
+up and move it, half as much; to have each asked and written to by calls of its own, a sixth.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +24,76 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 SINGLE_PIECES = 32
+CROWD = 8
 Form = Callable[[Piece | Reading], Any]
+Write = Callable[[Any], bool]
+Together = Callable[[Sequence[Any]], Write]
 
 
 @dataclass(frozen=True, slots=True)
 class Push:
     """How a client is written to at once. `form` makes of an item what all clients of a kind are written, or None if
-    it is not for that; `write` writes it, or says that it cannot and has written nothing."""
+    it is not for that; `write` writes it, or says that it cannot and has written nothing. `together` makes of many such
+    one that writes to all of their clients, or to none, and never fails."""
 
     form: Form
-    write: Callable[[Any], bool]
+    write: Write
+    together: Together | None = None
+
+
+class Crowd:
+    """Readers that stand at one tail and whose clients are written the same."""
+
+    def __init__(self, stream: str, together: Together | None) -> None:
+        self._stream = stream
+        self._writes: dict[Reader, Write] = {}
+        self._together = together
+        self._to_all: Write | None = None  # as long as nobody comes or leaves
+
+    def __len__(self) -> int:
+        return len(self._writes)
+
+    def __iter__(self) -> Iterator[Reader]:
+        return iter(self._writes)
+
+    def join(self, reader: Reader, write: Write) -> None:
+        self._writes[reader] = write
+        self._to_all = None
+
+    def leave(self, reader: Reader) -> bool:
+        """Whether `reader` was one of them."""
+        self._to_all = None
+        return self._writes.pop(reader, None) is not None
+
+    def disband(self) -> None:
+        self._writes.clear()
+        self._to_all = None
+
+    def write(self, data: Any) -> tuple[list[Reader], list[Reader]]:
+        """Write to all. Those it could not be written to, and those whose write failed, are told and leave."""
+        left: list[Reader] = []
+        broken: list[Reader] = []
+        if data is None:
+            left += self
+        elif not self._write_together(data):
+            for reader, write in self._writes.items():
+                try:
+                    if not write(data):
+                        left.append(reader)
+                except Exception:
+                    # It must not keep the data from those behind it.
+                    logger.exception("a push of %s failed", self._stream)
+                    broken.append(reader)
+        for reader in left + broken:
+            self.leave(reader)
+        return left, broken
+
+    def _write_together(self, data: Any) -> bool:
+        if self._together is None or len(self._writes) < CROWD:
+            return False
+        if self._to_all is None:
+            self._to_all = self._together(list(self._writes.values()))
+        return self._to_all(data)
 
 
 class Tail:
@@ -51,7 +112,8 @@ class Tail:
         self._pieces: list[Piece] = []
         self._joined = 0  # of them are several that came
         self._size = 0
-        self._standing: dict[Form, dict[Reader, Callable[[Any], bool]]] = {}
+        self._most = 2 * settings.HUB_RECENT_BYTES  # Looking a setting up takes half a microsecond.
+        self._crowds: dict[tuple[Form, Together | None], Crowd] = {}
 
     def learn(self, seq: int) -> None:
         """A reader has read up to `seq` in the database; only the first to say so sets where the tail begins."""
@@ -76,34 +138,40 @@ class Tail:
         self._size += new.size
         if len(self._pieces) - self._joined > 2 * SINGLE_PIECES:
             self._join()
-        if self._size > 2 * settings.HUB_RECENT_BYTES:
+        if self._size > self._most:
             self._trim()
-        for form, standing in self._standing.items():
-            if standing:
-                self._write(self._formed(new, form), standing, new.after)
+        for (form, _), crowd in self._crowds.items():
+            if crowd:
+                self._write(self._formed(new, form), crowd, new.after)
             if new.ends:
-                self._finish(standing)
+                self._finish(crowd)
         return True
 
     def report(self, progress: dict[str, Any]) -> None:
         """Tell how the stream gets on. Clients of a kind that is not told of it do not hear of it later either."""
         reading = Reading(self.stream, progress)
-        for form, standing in self._standing.items():
-            if standing and (data := self._formed(reading, form)) is not None:
-                self._write(data, standing, self.last or 0)
+        for (form, _), crowd in self._crowds.items():
+            if crowd and (data := self._formed(reading, form)) is not None:
+                self._write(data, crowd, self.last or 0)
         self.progress = reading
 
     def stand(self, reader: Reader, push: Push) -> None:
         """`reader` has taken all there is; what is added is written to its client until it leaves."""
-        self._standing.setdefault(push.form, {})[reader] = push.write
+        kind = push.form, push.together
+        if kind not in self._crowds:
+            self._crowds[kind] = Crowd(self.stream, push.together)
+        self._crowds[kind].join(reader, push.write)
 
     def leave(self, reader: Reader, push: Push) -> bool:
         """Whether `reader` stood here, and so has come as far as this."""
-        return self._standing.get(push.form, {}).pop(reader, None) is not None
+        kind = push.form, push.together
+        return kind in self._crowds and self._crowds[kind].leave(reader)
 
     def others(self, readers: set[Reader]) -> set[Reader]:
         """Those of `readers` that do not stand here."""
-        return readers.difference(*self._standing.values())
+        if sum(map(len, self._crowds.values())) == len(readers):  # Nearly always, and to look each up takes a while.
+            return set()
+        return readers.difference(*self._crowds.values())
 
     def _formed(self, item: Piece | Reading, form: Form) -> Any:
         try:
@@ -112,28 +180,18 @@ class Tail:
             logger.exception("a push of %s could not be formed", self.stream)
             return None
 
-    def _write(self, data: Any, standing: dict[Reader, Callable[[Any], bool]], seq: int) -> None:
+    def _write(self, data: Any, crowd: Crowd, seq: int) -> None:
         """Whom it could not be written to stays where it stood, at `seq`, to go on by itself once it is woken."""
-        left: list[Reader] = []
-        broken: list[Reader] = []
-        for reader, write in standing.items():
-            try:
-                if data is None or not write(data):
-                    left.append(reader)
-            except Exception:
-                # It must not keep the piece from those behind it.
-                logger.exception("a push of %s failed", self.stream)
-                broken.append(reader)
+        left, broken = crowd.write(data)
         for reader in left + broken:
-            del standing[reader]
             reader.stay(self.stream, seq)
         for reader in broken:
             reader.cannot_push()
 
-    def _finish(self, standing: dict[Reader, Callable[[Any], bool]]) -> None:
-        for reader in standing:
+    def _finish(self, crowd: Crowd) -> None:
+        for reader in crowd:
             reader.finish(self.stream)
-        standing.clear()
+        crowd.disband()
 
     def _join(self) -> None:
         """Keep only the newest as they came: the garbage collector walks everything there is, in one go."""
@@ -146,7 +204,7 @@ class Tail:
     def _trim(self) -> None:
         """Forget the oldest half; readers that far behind read the database. The newest piece is always kept."""
         dropped = 0
-        while self._size > settings.HUB_RECENT_BYTES and dropped < len(self._pieces) - 1:
+        while self._size > self._most // 2 and dropped < len(self._pieces) - 1:
             self._size -= self._pieces[dropped].size
             dropped += 1
         del self._pieces[:dropped]

@@ -22,7 +22,7 @@ from procrastinate.contrib.django.utils import connector_params
 from procrastinate.psycopg_connector import PsycopgConnector
 
 from streaming import collector, metrics, tasks
-from streaming.background import cancelled
+from streaming.background import current_task
 from streaming.engine import Engine, claim
 from streaming.providers import Provider, provider_from_settings
 from streaming.reporting import Reporter
@@ -80,7 +80,8 @@ async def working(provider: Provider, layer: BaseChannelLayer) -> AsyncIterator[
 
 async def _take_jobs(engine: WorkerEngine) -> None:
     """Procrastinate's worker; it ends with its connection to the database, so it is started again until cancelled."""
-    while not cancelled():
+    task = current_task()
+    while not task.cancelling():
         try:
             await _take_jobs_once(engine)
         except Exception:

@@ -14,7 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from conversations.access import Access
 from conversations.api.following import COMMENT, SSE_HEADERS, Beat, Seen, follow, seen_by
-from conversations.direct import writer
+from conversations.direct import direct
 from streaming.frames import Piece, Reading
 from streaming.hub import get_hub
 from streaming.tail import Push
@@ -64,8 +64,8 @@ async def _body(
     yield b"retry: %d\n\n" % RETRY_MS
     # What a middleware has put into another iterator is its own to write.
     sent = getattr(response(), "_iterator", None)
-    write = writer(scope) if getattr(sent, "ag_code", None) is _body.__code__ else None
-    push = Push(_words, write) if write else None
+    written = direct(scope) if getattr(sent, "ag_code", None) is _body.__code__ else None
+    push = Push(_words, written.write) if written else None
     stream = seen.stream
     async for item in follow(access, stream.pk, stream.topic, after, seen.known, push):
         if isinstance(item, Piece):

@@ -20,14 +20,14 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from chatsite.asgi import application
-from chatsite.direct import DirectWrites
+from chatsite.direct import DirectWrites, ToWebsocket, _to_websockets
 from conversations.api import events
 from conversations.consumers import ConversationConsumer
-from conversations.direct import Write, writer
+from conversations.direct import Direct, Write, direct
 from conversations.models import Conversation
 from streaming.completions import Finish
 from streaming.frames import Piece, Reading, Row
@@ -71,9 +71,9 @@ async def responding(told: Told, **headers: str) -> AsyncIterator[str]:
 
 
 def offered(scope: Any) -> Write:
-    write = writer(scope)
-    assert write is not None
-    return write
+    found = direct(scope)
+    assert found is not None
+    return found.write
 
 
 @asynccontextmanager
@@ -201,6 +201,83 @@ async def test_nothing_is_written_behind_the_close() -> None:
     assert wrote == [True, False]
 
 
+@asynccontextmanager
+async def crowd(count: int) -> AsyncIterator[tuple[list[ClientConnection], list[Write], Write]]:
+    """So many clients of one server, what writes to each, and what writes to all."""
+    written: list[Write] = []
+    done = asyncio.Event()
+
+    async def until_done(write: Write, send: Any) -> None:
+        written.append(write)
+        await done.wait()
+
+    async with served(until_done) as url, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(connect(url, max_size=None, max_queue=1)) for _ in range(count)]
+        while len(written) < count:
+            await asyncio.sleep(0)
+        together = _to_websockets([write for write in written if isinstance(write, ToWebsocket)])
+        try:
+            yield clients, written, together
+        finally:
+            done.set()
+
+
+async def test_many_are_written_to_by_one_call() -> None:
+    async with crowd(3) as (clients, written, write_to_all):
+        assert write_to_all(piece("a").whole) and written[1](piece("b").whole) and write_to_all(piece("c").whole)
+        for client, texts in zip(clients, ("ac", "abc", "ac"), strict=True):
+            assert [await client.recv() for _ in texts] == [piece(text).native[0] for text in texts]
+
+
+async def test_unless_all_of_many_take_something_in_none_is_written_to() -> None:
+    large = piece("x" * 100_000)
+    async with crowd(3) as (clients, written, write_to_all):
+        count = 0
+        while written[1](large.whole):
+            count += 1
+        assert not write_to_all(piece("a").whole)
+        assert [await clients[1].recv() for _ in range(count)] == [large.native[0]] * count
+        while not write_to_all(piece("b").whole):
+            await asyncio.sleep(0)
+        assert [await client.recv() for client in clients] == [piece("b").native[0]] * 3
+
+
+@pytest.mark.parametrize("politely", [True, False])
+async def test_once_one_of_many_has_left_none_is_written_to(politely: bool) -> None:
+    async with crowd(3) as (clients, _, write_to_all):
+        await clients[1].close() if politely else clients[1].transport.abort()
+        while write_to_all(b"\x8a\x00"):  # A pong that nobody asked for.
+            await asyncio.sleep(0.001)
+        assert not write_to_all(piece("a").whole)
+
+
+async def test_a_write_that_fails_ends_that_connection_and_keeps_nothing_from_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Failing:
+        def __init__(self, transport: Any) -> None:
+            self.abort = transport.abort
+            self.is_closing = transport.is_closing
+            self.get_write_buffer_size = transport.get_write_buffer_size
+
+        def write(self, frames: bytes) -> None:
+            raise RuntimeError("a server that has changed")
+
+    async with crowd(5) as (clients, written, _):
+        failing = {1, 4}
+        writes = [write for write in written if isinstance(write, ToWebsocket)]
+        for n in failing:
+            writes[n].transport = Failing(writes[n].transport)
+        assert _to_websockets(writes)(piece("a").whole)
+        for n, client in enumerate(clients):
+            if n in failing:
+                with pytest.raises(ConnectionClosedError):
+                    await client.recv()
+            else:
+                assert await client.recv() == piece("a").native[0]
+    assert caplog.text.count("could not be written to") == len(failing)
+
+
 async def test_parts_of_a_body_arrive_in_order_with_those_that_are_sent() -> None:
     parts = [b"%d;" % n * n for n in (1, 2, 1000, 20_000)]
     wrote: list[bool] = []
@@ -323,16 +400,16 @@ def pushes_seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """For each push, the encoding and language that its request asked for."""
     found: list[Any] = []
 
-    def spying(scope: Any) -> Write:
+    def spying(scope: Any) -> Direct:
         write, headers = offered(scope), dict(scope["headers"])
 
         def spy(body: bytes) -> bool:
             found.append((headers.get(b"accept-encoding"), headers.get(b"accept-language")))
             return write(body)
 
-        return spy
+        return Direct(spy)
 
-    monkeypatch.setattr(events, "writer", spying)
+    monkeypatch.setattr(events, "direct", spying)
     return found
 
 
@@ -359,7 +436,7 @@ async def test_the_site_behind_uvicorn_writes_to_its_clients(monkeypatch: pytest
     offers: list[bool] = []
 
     async def connect_and_tell(consumer: ConversationConsumer) -> None:
-        offers.append(writer(consumer.scope) is not None)
+        offers.append(direct(consumer.scope) is not None)
         await consumer.close(4404)
 
     monkeypatch.setattr(ConversationConsumer, "connect", connect_and_tell)
@@ -373,5 +450,5 @@ def test_a_server_that_is_not_known_is_not_written_to() -> None:
     class Other:
         async def send(self, message: Any) -> None: ...
 
-    site = DirectWrites(lambda scope, receive, send: writer(scope))
+    site = DirectWrites(lambda scope, receive, send: direct(scope))
     assert site({}, None, Other().send) is None and site({}, None, lambda message: None) is None

@@ -18,9 +18,13 @@ from django.urls import reverse
 from pytest_django import Settings
 
 from conversations import sharing
+from conversations.direct import EXTENSION, Direct
 from conversations.models import Conversation, User
 from conversations.routing import websocket_urlpatterns
 from conversations.spectators import SharedConsumer
+from streaming.frames import Row
+from streaming.hub import get_hub
+from streaming.messages import rows_message
 from streaming.models import Stream
 from tests.conftest import DEADLINE_S, engine_with
 from tests.scripted import ScriptedProvider
@@ -39,8 +43,11 @@ def path(conversation: Conversation) -> str:
 
 
 @asynccontextmanager
-async def connected(secret: str | None, query: str = "") -> AsyncIterator[WebsocketCommunicator]:
+async def connected(
+    secret: str | None, query: str = "", direct: Direct | None = None
+) -> AsyncIterator[WebsocketCommunicator]:
     communicator = WebsocketCommunicator(URLRouter(websocket_urlpatterns), f"/ws/share/{secret}/{query}")
+    communicator.scope["extensions"] = {EXTENSION: direct}  # type: ignore[dict-item]  # ASGI's types know its own only.
     assert (await communicator.connect(DEADLINE_S))[0]
     yield communicator
     await communicator.disconnect()
@@ -191,6 +198,40 @@ async def test_an_open_connection_ends_with_its_link(
     async with connected(shared.share) as reader:
         await reader.send_json_to({"type": "attach"})
         await sync_to_async(end)(shared)
+        assert await closed_with(reader) == 4404
+
+
+async def test_nothing_is_written_behind_the_close(
+    running_stream: Stream, settings: Settings, hub_stopped: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.ACCESS_CHECK_S, close = 0.05, SharedConsumer.close
+    written: list[bytes] = []
+    conversation = await Conversation.objects.aget()
+    await sync_to_async(sharing.begin)(conversation)
+
+    def write(frames: bytes) -> bool:
+        written.append(frames)
+        return True
+
+    def speak() -> int:
+        """How much was written of the next row, which is heard here and now."""
+        tail = get_hub()._feeds[running_stream.topic].tail(str(running_stream.pk))
+        rows, before = (Row((tail.last or 0) + 1, "text", "word ", None),), len(written)
+        get_hub()._take(rows_message(running_stream.topic, tail.stream, tail.last or 0, rows))
+        return len(written) - before
+
+    async def speak_and_close(self: SharedConsumer, code: int) -> None:
+        assert speak() == 0
+        await close(self, code)
+
+    monkeypatch.setattr(SharedConsumer, "close", speak_and_close)
+    async with connected(conversation.share, direct=Direct(write)) as reader:
+        await reader.send_json_to({"type": "attach"})
+        async with asyncio.timeout(DEADLINE_S):
+            await hear(reader, "delta")
+            while not speak():
+                await asyncio.sleep(0)
+        await sync_to_async(sharing.end)(conversation)
         assert await closed_with(reader) == 4404
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -157,6 +158,32 @@ async def test_while_a_commit_runs_nothing_is_told_and_what_is_said_becomes_one_
     assert await stored(log) == ["first", "second"]
 
 
+@pytest.mark.embedded
+async def test_the_loop_goes_on_while_many_are_told_of(layer: Any, monkeypatch: Any) -> None:
+    loop, tell, turns = asyncio.get_running_loop(), layer.group_send_all_nowait, [0]
+    told: list[int] = []
+
+    def count() -> None:
+        turns[0] += 1
+        loop.call_soon(count)
+
+    def spy(messages: list[Any]) -> None:
+        told.extend([turns[0]] * len(messages))
+        tell(messages)
+
+    monkeypatch.setattr(layer, "group_send_all_nowait", spy)
+    loop.call_soon(count)
+    async with desk_with(layer) as desk:
+        logs = [await desk.log() for _ in range(120)]
+        for log in logs:
+            log.say("text", "a")
+        for log in logs:
+            await committed(log)
+        while len(told) < len(logs):
+            await asyncio.sleep(0)
+    assert max(Counter(told).values()) <= 50
+
+
 async def test_what_is_committed_already_is_not_waited_for(desk: Desk) -> None:
     log = await desk.log()
     await committed(log)
@@ -293,27 +320,31 @@ async def test_a_log_that_lost_its_lease_refuses_words(desk: Desk) -> None:
     assert await stored(log) == []
 
 
-async def test_what_is_said_within_a_window_is_one_row(desk: Desk, settings: Any) -> None:
+async def test_what_is_said_within_a_window_is_one_row(layer: BaseChannelLayer, settings: Any) -> None:
     settings.JOURNAL_SHARE, settings.JOURNAL_WINDOW_S = 1e-6, 0.05
-    log = await desk.log()
-    for word in "abc":
-        log.say("text", word)
-        await asyncio.sleep(0)
-    await committed(log)
+    async with desk_with(layer) as desk:
+        log = await desk.log()
+        for word in "abc":
+            log.say("text", word)
+            await asyncio.sleep(0)
+        await committed(log)
     assert await stored(log) == ["abc"]
 
 
-async def test_what_the_database_takes_is_waited_for_too(desk: Desk, settings: Any, monkeypatch: Any) -> None:
+async def test_what_the_database_takes_is_waited_for_too(
+    layer: BaseChannelLayer, settings: Any, monkeypatch: Any
+) -> None:
     settings.JOURNAL_SHARE, settings.JOURNAL_WINDOW_S = 0.5, 10
-    log, slow = await desk.log(), Slow(monkeypatch)
-    log.say("text", "a")
-    began = asyncio.get_running_loop().time()
-    asyncio.get_running_loop().call_later(0.2, slow.gate.set)
-    await committed(log)
-    log.say("text", "b")
-    await committed(log)
-    # What it took, and as long again as half of that time takes to pay for it.
-    assert asyncio.get_running_loop().time() - began > 0.35
+    async with desk_with(layer) as desk:
+        log, slow = await desk.log(), Slow(monkeypatch)
+        log.say("text", "a")
+        began = asyncio.get_running_loop().time()
+        asyncio.get_running_loop().call_later(0.2, slow.gate.set)
+        await committed(log)
+        log.say("text", "b")
+        await committed(log)
+        # What it took, and as long again as half of that time takes to pay for it.
+        assert asyncio.get_running_loop().time() - began > 0.35
 
 
 @pytest.mark.scaled

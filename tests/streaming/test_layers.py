@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from redis import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from streaming.layers import group_send_all, receive_all
+from streaming.layers import LocalChannelLayer, group_send_all, receive_all
 from streaming.redis_layer import RedisChannelLayer
 from tests.conftest import DEADLINE_S
 
@@ -149,3 +150,49 @@ async def test_who_hears_nothing_is_not_woken(layer: BaseChannelLayer, monkeypat
         async with asyncio.timeout(0.5):
             await layer.receive(channel)
     assert asked <= 1
+
+
+@pytest.fixture
+def local(layer: BaseChannelLayer) -> LocalChannelLayer:
+    assert isinstance(layer, LocalChannelLayer)
+    return layer
+
+
+@pytest.mark.embedded
+async def test_who_listens_is_handed_each_message_as_it_is_sent(
+    local: LocalChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[Any] = []
+    ear, other = await local.new_channel(), await local.new_channel()
+    for channel in (ear, other):
+        await local.group_add("one", channel)
+
+    def listen(message: dict[str, Any]) -> None:
+        heard.append(message["n"])
+        if message["n"] == 2:
+            raise ValueError("what nobody expected")
+
+    local.listen(ear, listen)
+    local.group_send_all_nowait([("one", {"n": n}) for n in (1, 2, 3)])
+    assert heard == [1, 2, 3] and "was not taken" in caplog.text
+    assert await receive_all(local, other) == [{"n": 1}, {"n": 2}, {"n": 3}]
+    local.listen(ear, None)
+    local.group_send_all_nowait([("one", {"n": 4})])
+    assert heard == [1, 2, 3] and await local.receive(ear) == {"n": 4}
+
+
+@pytest.mark.embedded
+async def test_who_listens_is_handed_the_messages_of_other_threads_in_its_own(local: LocalChannelLayer) -> None:
+    channel, heard = await local.new_channel(), asyncio.Event()
+    threads: list[threading.Thread] = []
+
+    def listen(message: dict[str, Any]) -> None:
+        threads.append(threading.current_thread())
+        heard.set()
+
+    await local.group_add("one", channel)
+    local.listen(channel, listen)
+    await asyncio.to_thread(asyncio.run, group_send_all(local, [("one", {"n": 1})]))
+    async with asyncio.timeout(DEADLINE_S):
+        await heard.wait()
+    assert threads == [threading.current_thread()]

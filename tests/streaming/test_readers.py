@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from unittest.mock import patch
 
@@ -25,7 +25,7 @@ from streaming.layers import LocalChannelLayer, group_send_all
 from streaming.messages import rows_message, understood
 from streaming.models import Chunk, Entry, Outcome, Stream, new_id
 from streaming.reader import Gone, Opened, Reader, standings
-from streaming.tail import Form, Push, Tail
+from streaming.tail import Form, Push, Tail, Write
 from tests.conftest import DEADLINE_S, add, new_stream
 from tests.follower import Follower
 
@@ -46,6 +46,11 @@ STEPS = st.lists(
     ),
     max_size=25,
 )
+
+
+@pytest.fixture(autouse=True)
+def two_are_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail_module, "CROWD", 2)
 
 
 def as_it_is(item: Piece | Reading) -> Piece | Reading:
@@ -119,6 +124,18 @@ class Seat:
         assert isinstance(how, asyncio.CancelledError) and not self.repeated
 
 
+def together(pushes: Sequence[Any]) -> Write:
+    """What pushes to all of these seats, or to none."""
+
+    def push(item: Piece | Reading) -> bool:
+        awake = all(push.__self__.awake.is_set() for push in pushes)
+        for push in pushes if awake else ():
+            push(item)
+        return awake
+
+    return push
+
+
 class Theatre:
     """One stream, its writer, a hub whose messages meet their fates, and readers that come and go."""
 
@@ -185,7 +202,7 @@ class Theatre:
         self, after: int, push: Callable[[Piece | Reading], bool] | None = None, form: Form = as_it_is
     ) -> Seat:
         seat = Seat()
-        await self.attach(after, push=Push(form, push or seat.push))
+        await self.attach(after, push=Push(form, push) if push else Push(form, seat.push, together))
         seat.sit(*self.readers.pop())
         self.seats.append(seat)
         return seat
@@ -322,12 +339,12 @@ async def test_a_reader_that_waits_gets_what_the_hub_hears_before_the_loop_goes_
     seat = await theatre.sit_down(0)
     await theatre.commit([("text", "a")], "deliver")
     await seat.shows("a")
-    feed = theatre.hub._feeds[theatre.stream.topic]
-    theatre.hub._hear(feed, *understood([theatre.message_at(2, "b")]))
+    theatre.hub._take(theatre.message_at(2, "b"))
     assert (seat.text, seat.pushed[-1:]) == ("ab", [2])
     await seat.leave()
 
 
+@pytest.mark.scaled
 async def test_messages_that_came_together_reach_a_reader_as_one(theatre: Theatre) -> None:
     seat = await theatre.sit_down(0)
     await theatre.commit([("text", "a")], "deliver")
@@ -389,6 +406,29 @@ async def test_a_push_that_fails_keeps_nothing_from_anybody(theatre: Theatre, ca
         await seat.leave()
 
 
+async def test_those_who_stand_are_written_to_together_and_nobody_else_is(theatre: Theatre) -> None:
+    async def say(text: str) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while not all(seat.waits for seat in theatre.seats):
+                await asyncio.sleep(0.001)
+        await theatre.commit([("text", text)], "deliver")
+        for seat in theatre.seats:
+            await seat.shows(said[: theatre.seq])
+
+    said = "abcdef"
+    first, _ = await theatre.sit_down(0), await theatre.sit_down(0)
+    await say("a")
+    await say("b")
+    third = await theatre.sit_down(0)
+    await say("c")
+    await say("d")
+    assert third.pushed[-2:] == first.pushed[-2:] == [3, 4]
+    theatre.seats.remove(first)
+    await first.leave()
+    await say("e")
+    assert (third.pushed[-1], first.text) == (5, "abcd")
+
+
 async def test_a_push_that_fails_for_one_stream_repeats_nothing_of_another(theatre: Theatre) -> None:
     other = await sync_to_async(lambda: Stream.objects.claim(new_stream(theatre.stream.topic).pk, "w", 600))()
     assert other is not None
@@ -410,7 +450,7 @@ async def test_a_push_that_fails_for_one_stream_repeats_nothing_of_another(theat
     await shown("a", "1")
     failing.add(str(theatre.stream.pk))
     for each, letter in ((theatre, "b"), (second, "2")):  # Within one turn of the loop.
-        theatre.hub._hear(theatre.hub._feeds[theatre.stream.topic], *understood([each.message_at(2, letter)]))
+        theatre.hub._take(each.message_at(2, letter))
     await shown("ab", "12")
     await seat.leave()
 
@@ -432,7 +472,7 @@ async def test_how_a_stream_gets_on_is_told_once_to_whoever_is_told_of_it(theatr
     def tell(text: str = "", chunks: int = 0) -> None:
         message = theatre.message_at(theatre.seq + 1, text) if text else theatre.message(())
         theatre.seq += bool(text)
-        theatre.hub._hear(feed, *understood([message | {"progress": {"chunks": chunks} if chunks else None}]))
+        theatre.hub._take(message | {"progress": {"chunks": chunks} if chunks else None})
 
     await theatre.commit([("text", "a")], "deliver")
     for seat in seats:
@@ -501,9 +541,8 @@ async def test_what_comes_while_a_client_takes_nothing_in_waits_behind_what_it_w
     await theatre.commit([("text", "a")], "deliver")
     await dozing.shows("a")
     dozing.awake.clear()
-    feed = theatre.hub._feeds[theatre.stream.topic]
     for theatre.seq, text in enumerate("bcd", 1):  # Within one turn of the loop, as the hub takes them.
-        theatre.hub._hear(feed, *understood([theatre.message_at(theatre.seq + 1, text)]))
+        theatre.hub._take(theatre.message_at(theatre.seq + 1, text))
     await awake.shows("abcd")
     for theatre.seq, text in enumerate("ef", 4):
         await theatre.deliver(theatre.message((Row(theatre.seq + 1, "text", text, None),)))
@@ -524,7 +563,7 @@ async def test_a_client_that_acknowledges_is_not_sent_more_than_it_may_be_behind
     await seat.shows("a")
     seat.reader.ack(str(theatre.stream.pk), 1)
     # In the same turn of the loop: its task has had no time to hear of it.
-    theatre.hub._hear(theatre.hub._feeds[theatre.stream.topic], *understood([theatre.message_at(2, "b")]))
+    theatre.hub._take(theatre.message_at(2, "b"))
     assert seat.text == "a"
     theatre.seq = 2
     await theatre.deliver(theatre.message_at(3, "c"))
@@ -547,7 +586,7 @@ async def test_what_comes_does_not_overtake_what_the_readers_task_still_holds(th
         while seat.reader._cursors[str(theatre.stream.pk)].seq < 2:
             await asyncio.sleep(0)
     seat.awake.set()  # It can be written to again before its task goes on.
-    theatre.hub._hear(theatre.hub._feeds[theatre.stream.topic], *understood([theatre.message_at(3, "c")]))
+    theatre.hub._take(theatre.message_at(3, "c"))
     await seat.shows("abc")
     await seat.leave()
 
