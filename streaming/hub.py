@@ -197,7 +197,8 @@ class Hub:
 
     def _heal_soon(self, feed: Feed, tail: Tail) -> None:
         if tail.stream not in self._healing:
-            task = asyncio.create_task(self._heal(feed, tail), name=f"heal {tail.stream}")
+            # In a context of its own: it may be a request that tells of its rows.
+            task = asyncio.create_task(self._heal(feed, tail), name=f"heal {tail.stream}", context=Context())
             self._healing[tail.stream] = task
             task.add_done_callback(lambda _: self._healing.pop(tail.stream, None))
             metrics.HEALED_GAPS.inc()
