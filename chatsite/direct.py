@@ -72,8 +72,8 @@ class ToWebsocket:
 
 
 def _to_websockets(writes: Sequence[ToWebsocket]) -> Write:
-    """Asks each the same but for the state of its connection, and in C: uvicorn closes the transport in the same turn,
-    except where the application closes."""
+    """Asks each for the same, by calls that loop in C, except for the state of its connection: where that ends, uvicorn
+    closes the transport in the same turn, unless the application closes, whose reader has left by then."""
     transports = [write.transport for write in writes]
     most = min(write.most for write in writes)
     is_closing, buffered = methodcaller("is_closing"), methodcaller("get_write_buffer_size")

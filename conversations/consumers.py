@@ -74,8 +74,8 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         self.turns: set[str] = set()
         self.turning = asyncio.Lock()
         self.access = Access.of(self.scope)
-        written = direct(self.scope)
-        self.push = Push(WHOLE, *written) if written else None
+        client = direct(self.scope)
+        self.push = Push(WHOLE, client.write, client.together) if client else None
         self.rendered = parse_qs(self.scope["query_string"]).get(b"render") == [b"html"]
         self.pk: UUID = self.scope["url_route"]["kwargs"]["pk"]
         await self.accept()

@@ -84,7 +84,7 @@ class Hub:
 
     def __init__(self, layer: BaseChannelLayer, threads: int = 2) -> None:
         self._layer = layer
-        # Within one process there is nothing to wait for.
+        # Within one process no message has to be waited for.
         self._listen = getattr(layer, "listen", None)
         self._feeds: dict[str, Feed] = {}
         self._channel = ""

@@ -234,7 +234,7 @@ class Journal:
         self._writer = writer
         self._near = Nonblocking() if connection.vendor == "postgresql" else InLoop()
         self._layer = layer
-        # Within one process there is nothing to wait for.
+        # Within one process no message has to be waited for.
         self._send_nowait = getattr(layer, "group_send_all_nowait", None)
         self._streams = Stream.objects.all()  # Made anew for each commit it would take a tenth of one.
         self._dirty: dict[Log, None] = {}
@@ -255,7 +255,8 @@ class Journal:
         self.pace.wake()
 
     async def step(self) -> None:
-        """Commit all that is pending now, then tell the hubs; the telling overlaps the next commit."""
+        """Commit all that is pending now, then tell the hubs: this process's here and now, others while the next commit
+        is under way."""
         async with self.between_commits:
             logs, since = list(self._dirty), self._dirty_since
             self._dirty.clear()

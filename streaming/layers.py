@@ -11,13 +11,12 @@ import logging
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from channels.exceptions import ChannelFull
 from channels.layers import BaseChannelLayer
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 Listener = Callable[[dict[str, Any]], object]
 
 
@@ -41,18 +40,14 @@ async def receive_all(layer: BaseChannelLayer, channel: str) -> list[dict[str, A
     return [await layer.receive(channel)]
 
 
-def drained(queue: asyncio.Queue[T]) -> list[T]:
-    """What a queue holds."""
-    return [queue.get_nowait() for _ in range(queue.qsize())]
-
-
 async def probe(layer: BaseChannelLayer) -> None:
     """Fails as a broadcast would; nobody hears it."""
     await group_send_all(layer, [("probe", {"type": "probe"})])
 
 
 class LocalChannelLayer(BaseChannelLayer):
-    """Channels and groups of one event loop. A full channel drops new messages, as the layer specification allows."""
+    """Channels and groups of one event loop. A full channel drops new messages, as the layer specification allows;
+    one that is listened to is never full."""
 
     extensions = ("groups", "flush")
 
@@ -63,8 +58,8 @@ class LocalChannelLayer(BaseChannelLayer):
         self._listeners: dict[str, tuple[Listener, asyncio.AbstractEventLoop]] = {}
 
     def listen(self, channel: str, listener: Listener | None) -> None:
-        """Have messages of a channel handed over when they are sent, to `listener` in this event loop: nothing is to be
-        received of it any more. None: nobody listens, and nothing is kept either."""
+        """Have messages of a channel handed over as they are sent, to `listener` in this event loop. None: nobody
+        listens any more, and messages wait to be received."""
         if listener is None:
             self._listeners.pop(channel, None)
         else:
@@ -87,9 +82,6 @@ class LocalChannelLayer(BaseChannelLayer):
     async def receive(self, channel: str) -> dict[str, Any]:
         return await self._queue(channel).get()
 
-    async def receive_all(self, channel: str) -> list[dict[str, Any]]:
-        return [await self.receive(channel), *drained(self._queue(channel))]
-
     async def group_add(self, group: str, channel: str) -> None:
         self._groups[group].add(channel)
 
@@ -108,18 +100,18 @@ class LocalChannelLayer(BaseChannelLayer):
         """Send each (group, message), here and now."""
         for group, message in messages:
             for channel in list(self._groups.get(group, ())):
-                if channel in self._listeners:
-                    self._hand_over(message, *self._listeners[channel])
+                if listening := self._listeners.get(channel):
+                    self._hand_over(message, *listening)
                 elif not (queue := self._queue(channel)).full():
                     queue.put_nowait(message)
 
     def _hand_over(self, message: dict[str, Any], listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
-        if asyncio.get_running_loop() is not loop:
-            loop.call_soon_threadsafe(listener, message)
-            return
         try:
-            listener(message)
-        except Exception:
+            if asyncio.get_running_loop() is loop:
+                listener(message)
+            else:
+                loop.call_soon_threadsafe(listener, message)
+        except Exception:  # The loop may have ended.
             logger.exception("a message was not taken")
 
     async def flush(self) -> None:

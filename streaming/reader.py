@@ -124,7 +124,7 @@ class Reader:
 
     def leave(self) -> None:
         """Hear no more. When this returns, nothing more is pushed."""
-        self._step_back()
+        self._step_back()  # Before the hub forgets it: a tail counts those who stand at it among those.
         self._push = None
         self._hub.leave(self, self.topic)
 

@@ -15,8 +15,6 @@ from channels_redis.utils import create_pool  # type: ignore[import-untyped]
 from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.asyncio.client import PubSub, Redis
 
-from streaming.layers import drained
-
 logger = logging.getLogger(__name__)
 PUBLISH_ALL = "for at = 1, #ARGV, 2 do redis.call('PUBLISH', ARGV[at], ARGV[at + 1]) end"
 # A read of the socket brings some 300.
@@ -52,7 +50,7 @@ class RedisChannelLayer(RedisPubSubChannelLayer):  # type: ignore[misc]  # Its p
         them has fallen behind, and can make up for it only by seeing how many are about the same."""
         messages: list[dict[str, Any]] = [await self.receive(channel)]
         queue: asyncio.Queue[bytes] = self._get_layer().channels[channel]
-        while came := drained(queue):
+        while came := [queue.get_nowait() for _ in range(queue.qsize())]:
             for data in came:
                 try:
                     messages.append(self.deserialize(data))

@@ -34,7 +34,7 @@ Together = Callable[[Sequence[Any]], Write]
 class Push:
     """How a client is written to at once. `form` makes of an item what all clients of a kind are written, or None if
     it is not for that; `write` writes it, or says that it cannot and has written nothing. `together` makes of many such
-    one that writes to all of their clients, or to none, and never fails."""
+    one that writes to all of their clients, or to none; it may fail only before it has written anything."""
 
     form: Form
     write: Write
@@ -62,15 +62,17 @@ class Crowd:
 
     def leave(self, reader: Reader) -> bool:
         """Whether `reader` was one of them."""
+        if self._writes.pop(reader, None) is None:
+            return False
         self._to_all = None
-        return self._writes.pop(reader, None) is not None
+        return True
 
     def disband(self) -> None:
         self._writes.clear()
         self._to_all = None
 
     def write(self, data: Any) -> tuple[list[Reader], list[Reader]]:
-        """Write to all. Those it could not be written to, and those whose write failed, are told and leave."""
+        """Write to all. Returns those it could not be written to, and those whose write failed; both leave."""
         left: list[Reader] = []
         broken: list[Reader] = []
         if data is None:
@@ -91,9 +93,14 @@ class Crowd:
     def _write_together(self, data: Any) -> bool:
         if self._together is None or len(self._writes) < CROWD:
             return False
-        if self._to_all is None:
-            self._to_all = self._together(list(self._writes.values()))
-        return self._to_all(data)
+        try:
+            if self._to_all is None:
+                self._to_all = self._together(list(self._writes.values()))
+            return self._to_all(data)
+        except Exception:
+            # Each is written to by itself then, and whose write fails is known.
+            logger.exception("a push of %s to many failed", self._stream)
+            return False
 
 
 class Tail:
@@ -168,7 +175,7 @@ class Tail:
         return kind in self._crowds and self._crowds[kind].leave(reader)
 
     def others(self, readers: set[Reader]) -> set[Reader]:
-        """Those of `readers` that do not stand here."""
+        """Those of `readers`, which are all who read the topic, that do not stand here."""
         if sum(map(len, self._crowds.values())) == len(readers):  # Nearly always, and to look each up takes a while.
             return set()
         return readers.difference(*self._crowds.values())

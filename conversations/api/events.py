@@ -64,8 +64,8 @@ async def _body(
     yield b"retry: %d\n\n" % RETRY_MS
     # What a middleware has put into another iterator is its own to write.
     sent = getattr(response(), "_iterator", None)
-    written = direct(scope) if getattr(sent, "ag_code", None) is _body.__code__ else None
-    push = Push(_words, written.write) if written else None
+    client = direct(scope) if getattr(sent, "ag_code", None) is _body.__code__ else None
+    push = Push(_words, client.write) if client else None
     stream = seen.stream
     async for item in follow(access, stream.pk, stream.topic, after, seen.known, push):
         if isinstance(item, Piece):

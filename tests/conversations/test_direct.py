@@ -8,7 +8,7 @@ import gzip
 import json
 import uuid
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -23,12 +23,14 @@ from uvicorn.server import ServerState
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
+import chatsite.direct
 from chatsite.asgi import application
 from chatsite.direct import DirectWrites, ToWebsocket, _to_websockets
 from conversations.api import events
 from conversations.consumers import ConversationConsumer
 from conversations.direct import Direct, Write, direct
 from conversations.models import Conversation
+from streaming import tail
 from streaming.completions import Finish
 from streaming.frames import Piece, Reading, Row
 from tests.conftest import DEADLINE_S, engine_with
@@ -430,6 +432,44 @@ async def test_nothing_keeps_what_a_request_had() -> None:
             assert [write() for write in kept[:2]] == [None, None]
     finally:
         gc.enable()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_those_who_follow_an_answer_are_written_to_together(
+    conversation: Conversation, alices_token: str, hub_stopped: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def spying(writes: Sequence[ToWebsocket]) -> Write:
+        made.append(len(writes))
+        return _to_websockets(writes)
+
+    monkeypatch.setattr(tail, "CROWD", 2)
+    monkeypatch.setattr(chatsite.direct, "_to_websockets", spying)
+    words, gates = [f"word {n} " for n in range(20)], [asyncio.Event() for _ in range(20)]
+    spoken = [step for word, gate in zip(words, gates, strict=True) for step in (gate, word)]
+    bearer = {"authorization": f"Bearer {alices_token}"}
+    async with engine_with(ScriptedProvider([*spoken, Finish("stop", None)])), AsyncExitStack() as stack:
+        await sync_to_async(conversation.ask)("Hello?")
+        url = await stack.enter_async_context(listening(application, WebSocketsSansIOProtocol))
+        address = f"{url}/ws/conversations/{conversation.pk}/"
+        clients = [await stack.enter_async_context(connect(address, additional_headers=bearer)) for _ in range(3)]
+        for client in clients:
+            await client.send('{"type": "attach"}')
+            assert json.loads(await client.recv())["type"] == "turn"
+        followers = [Follower() for _ in clients]
+        for word, gate in zip(words, gates, strict=True):
+            gate.set()
+            for client, follower in zip(clients, followers, strict=True):
+                heard = ""
+                while heard != word:
+                    frame = json.loads(await client.recv())
+                    follower.apply(frame)
+                    heard += frame.get("text", "")
+        for follower in followers:
+            (shown,) = follower.streams.values()
+            assert shown.text == "".join(words)
+    assert 3 in made
 
 
 async def test_the_site_behind_uvicorn_writes_to_its_clients(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,7 +165,8 @@ async def test_the_loop_goes_on_while_many_are_told_of(layer: Any, monkeypatch: 
 
     def count() -> None:
         turns[0] += 1
-        loop.call_soon(count)
+        if len(told) < 120:
+            loop.call_soon(count)
 
     def spy(messages: list[Any]) -> None:
         told.extend([turns[0]] * len(messages))
@@ -173,7 +174,7 @@ async def test_the_loop_goes_on_while_many_are_told_of(layer: Any, monkeypatch: 
 
     monkeypatch.setattr(layer, "group_send_all_nowait", spy)
     loop.call_soon(count)
-    async with desk_with(layer) as desk:
+    async with asyncio.timeout(DEADLINE_S), desk_with(layer) as desk:
         logs = [await desk.log() for _ in range(120)]
         for log in logs:
             log.say("text", "a")

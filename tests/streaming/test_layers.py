@@ -175,10 +175,26 @@ async def test_who_listens_is_handed_each_message_as_it_is_sent(
     local.listen(ear, listen)
     local.group_send_all_nowait([("one", {"n": n}) for n in (1, 2, 3)])
     assert heard == [1, 2, 3] and "was not taken" in caplog.text
-    assert await receive_all(local, other) == [{"n": 1}, {"n": 2}, {"n": 3}]
+    assert [await receive_all(local, other) for _ in range(3)] == [[{"n": 1}], [{"n": 2}], [{"n": 3}]]
     local.listen(ear, None)
     local.group_send_all_nowait([("one", {"n": 4})])
     assert heard == [1, 2, 3] and await local.receive(ear) == {"n": 4}
+
+
+@pytest.mark.embedded
+async def test_a_listener_whose_loop_has_ended_keeps_nobody_from_telling_the_others(local: LocalChannelLayer) -> None:
+    gone, other = await local.new_channel(), await local.new_channel()
+    heard: list[Any] = []
+    for channel in (gone, other):
+        await local.group_add("one", channel)
+    local.listen(other, heard.append)
+
+    async def listen() -> None:
+        local.listen(gone, heard.append)
+
+    await asyncio.to_thread(asyncio.run, listen())
+    local.group_send_all_nowait([("one", {"n": 1}), ("one", {"n": 2})])
+    assert heard == [{"n": 1}, {"n": 2}]
 
 
 @pytest.mark.embedded

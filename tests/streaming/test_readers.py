@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 from unittest.mock import patch
 
@@ -66,6 +67,7 @@ class Seat:
 
     def __init__(self) -> None:
         self.pushed: list[int] = []
+        self.pushed_together: list[int] = []
         self.repeated: list[int] = []
         self.readings: list[tuple[str, int]] = []
         self.awake = asyncio.Event()
@@ -131,6 +133,8 @@ def together(pushes: Sequence[Any]) -> Write:
         awake = all(push.__self__.awake.is_set() for push in pushes)
         for push in pushes if awake else ():
             push(item)
+            if isinstance(item, Piece):
+                push.__self__.pushed_together.append(item.seq)
         return awake
 
     return push
@@ -416,17 +420,89 @@ async def test_those_who_stand_are_written_to_together_and_nobody_else_is(theatr
             await seat.shows(said[: theatre.seq])
 
     said = "abcdef"
-    first, _ = await theatre.sit_down(0), await theatre.sit_down(0)
+    first, last = await theatre.sit_down(0), await theatre.sit_down(0)
     await say("a")
     await say("b")
     third = await theatre.sit_down(0)
     await say("c")
     await say("d")
-    assert third.pushed[-2:] == first.pushed[-2:] == [3, 4]
+    assert third.pushed_together[-2:] == first.pushed_together[-2:] == [3, 4]
     theatre.seats.remove(first)
     await first.leave()
     await say("e")
-    assert (third.pushed[-1], first.text) == (5, "abcd")
+    assert (third.pushed_together[-1], first.text) == (5, "abcd")
+    theatre.seats.remove(third)
+    await third.leave()
+    await say("f")  # One is no crowd.
+    assert (last.pushed[-1], last.pushed_together[-1]) == (6, 5)
+
+
+async def test_a_push_to_many_that_fails_is_one_to_each(theatre: Theatre, caplog: pytest.LogCaptureFixture) -> None:
+    def failing(pushes: Sequence[Any]) -> Write:
+        raise RuntimeError("a server that has changed")
+
+    seats = [Seat(), Seat()]
+    for seat in seats:
+        await theatre.attach(0, push=Push(as_it_is, seat.push, failing))
+        seat.sit(*theatre.readers.pop())
+    async with asyncio.timeout(DEADLINE_S):
+        while not all(seat.waits for seat in seats):
+            await asyncio.sleep(0.001)
+    await theatre.commit([("text", "a")], "deliver")
+    for seat in seats:
+        await seat.shows("a")
+        assert seat.pushed == [1]
+        await seat.leave()
+    assert "to many failed" in caplog.text
+
+
+async def test_who_has_left_is_not_pushed_anything_though_its_task_goes_on(theatre: Theatre) -> None:
+    seat = await theatre.sit_down(0)
+    await theatre.commit([("text", "a")], "deliver")
+    await seat.shows("a")
+    seat.reader.leave()
+    for _ in range(2):
+        before = len(seat.pushed)
+        theatre.hub._take(theatre.message_at(theatre.seq + 1, "b"))
+        assert len(seat.pushed) == before
+        theatre.seq += 1
+        seat.reader.wake()
+        async with asyncio.timeout(DEADLINE_S):
+            while not seat.waits:
+                await asyncio.sleep(0.001)
+    await seat.leave()
+
+
+async def test_what_a_gap_has_healed_is_not_done_in_the_name_of_who_told_of_it(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about: ContextVar[str] = ContextVar("about", default="nothing")
+    found: list[str] = []
+
+    async def heal(*args: Any) -> None:
+        found.append(about.get())
+
+    monkeypatch.setattr(Hub, "_heal", heal)
+    seat = await theatre.sit_down(0)
+    await theatre.commit([("text", "a")], "deliver")
+    await seat.shows("a")
+    about.set("a request")
+    theatre.hub._take(theatre.message_at(9, "b"))
+    async with asyncio.timeout(DEADLINE_S):
+        while not found:
+            await asyncio.sleep(0)
+    assert found == ["nothing"]
+    await seat.leave()
+
+
+@pytest.mark.embedded
+async def test_a_hub_that_has_ended_listens_no_more() -> None:
+    layer = LocalChannelLayer()
+    hub = Hub(layer)
+    await Reader("topic", hub=hub).join()
+    assert layer._listeners
+    await hub.stop()
+    assert not layer._listeners
 
 
 async def test_a_push_that_fails_for_one_stream_repeats_nothing_of_another(theatre: Theatre) -> None:
