@@ -52,15 +52,21 @@ class InLoop:
         """Add the rows of `entries` whose leases are still held, with what is to be noted of their streams; how many
         rows that were. 0 also if it is not for here or was refused."""
         began = time.monotonic()
-        if began < self._rests_until or not _are_few(entries):
+        if began < self._rests_until:
+            return 0
+        word = entries[0] if len(entries) == 1 and entries[0].is_word else None
+        if not word and not _are_few(entries):
             return 0
         try:
-            added = commit.append_natively(self._connection, entries)
+            if word:
+                added = commit.append_word_natively(self._connection, word)
+            else:
+                added = commit.append_natively(self._connection, entries)
         except Exception as error:
             logger.debug("a commit of %d streams goes by the thread: %r", len(entries), error)
             return 0
         took_s = time.monotonic() - began
-        if took_s > SLOW_S * (1 if all(entry.is_words for entry in entries) else STATEMENTS):
+        if took_s > SLOW_S * (1 if word or all(entry.is_words for entry in entries) else STATEMENTS):
             self._rests_until = began + RESTS * took_s
         return added
 

@@ -74,6 +74,11 @@ class Entry:
     said: Said | None = None
 
     @property
+    def is_word(self) -> bool:
+        """Whether there is only one row, and nothing to note of the stream itself."""
+        return len(self.rows) == 1 and not self.first_words and self.rows[0].kind in SPOKEN
+
+    @property
     def is_words(self) -> bool:
         """Whether there is nothing to note of the stream itself."""
         return not self.first_words and SPOKEN.issuperset({row.kind for row in self.rows})

@@ -133,6 +133,7 @@ async def test_what_takes_long_goes_by_the_thread(
         logs[0].say(kind, "x")
     await committed(logs[0])
     assert by_thread[1:] == [(1, False)]
+    logs[0].say("reasoning", "x")
     logs[0].say("text", "x" * 101)
     await committed(logs[0])
     await logs[0].end(Outcome("done"))  # Its text is as long.
@@ -201,8 +202,9 @@ async def test_an_end_whose_lease_is_lost_leaves_nothing(desk: Desk, by_thread: 
 async def test_a_note_that_is_refused_leaves_nothing_and_keeps_nobody_out(desk: Desk) -> None:
     log = await speaking(desk)
     near = InLoop()
-    said = Said(2, "Once upon", "")
-    refused = Entry(log.stream, log.lease, (Row(2, "text", " upon", None),), outcome=Outcome("unknown"), said=said)
+    outcome, said = Outcome("unknown"), Said(3, "Once upon", "")
+    rows = (Row(2, "text", " upon", None), Row(3, "end", "", outcome.data()))
+    refused = Entry(log.stream, log.lease, rows, outcome=outcome, said=said)
     assert await near.add([refused]) == 0
     assert await stored(log) == ["Once"]
     log.say("text", " a")
@@ -214,13 +216,13 @@ async def test_a_note_that_is_refused_leaves_nothing_and_keeps_nobody_out(desk: 
 async def test_a_slow_disk_holds_the_loop_up_for_a_small_part_of_the_time(
     desk: Desk, by_thread: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append, now, slow_s = commit.append_natively, [1000.0], [0.0]
+    append, now, slow_s = commit.append_word_natively, [1000.0], [0.0]
 
     def slowly(*args: Any) -> int:
         now[0] += slow_s[0]
         return append(*args)
 
-    monkeypatch.setattr(commit, "append_natively", slowly)
+    monkeypatch.setattr(commit, "append_word_natively", slowly)
     monkeypatch.setattr(inloop, "SLOW_S", 0.02)
     monkeypatch.setattr(inloop, "time", SimpleNamespace(monotonic=lambda: now[0]))
     log = await speaking(desk)
