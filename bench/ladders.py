@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.load import DISTURBED, Load, Subject, held, measure, running
+from bench.load import Load, Subject, disturbance, held, measure, running
 from bench.peers import subjects as peers
 from bench.processes import Source, TooMany
 from bench.store import home
@@ -61,12 +61,12 @@ def kind_of(name: str) -> str:
 
 
 def _undisturbed(subject: Subject, source: Source, load: Load) -> dict[str, Any]:
-    """The load, measured again where other programs used the machine meanwhile; of all tries the least disturbed."""
+    """The load, measured again where others used the machine or its disk; of all tries the least disturbed."""
     tries: list[dict[str, Any]] = []
-    while len(tries) < TRIES and all(measured["others_cpu"] > DISTURBED for measured in tries):
+    while len(tries) < TRIES and all(disturbance(measured) > 1 for measured in tries):
         tries.append(measure(subject, source, load))
         source.wait_until_silent()
-    return min(tries, key=lambda measured: float(measured["others_cpu"]))
+    return min(tries, key=disturbance) | {"tries": len(tries)}
 
 
 def _climb(name: str, loads: list[Load], until_too_many_of: float = math.inf) -> Iterator[dict[str, Any]]:

@@ -16,12 +16,16 @@ from typing import Any, Protocol, TypeVar
 
 import psutil
 
+from bench.disk import Disk
 from bench.processes import Figures, Readers, Source
 from bench.reader import Line
 
 GRACE_S = 5.0
 BUSY = 0.7
-DISTURBED = 0.2
+# So much of the CPUs for others, and of the time in which the disk stands still, leave the figures as they are: every
+# hundredth delta would wait for twice that.
+OTHERS_CPU = 0.2
+DISK_STILL = 0.005
 
 
 @dataclass(frozen=True)
@@ -120,9 +124,10 @@ def _measure(subject: Subject, source: Source, load: Load, readers: Readers, lin
     end = time.monotonic() + load.warm_s + load.seconds
     readers.read(end + GRACE_S)
     time.sleep(load.warm_s)
-    usage.begin()
-    time.sleep(max(0.0, end - time.monotonic()))
-    usage.end()
+    with Disk(subject.home) as disk:
+        usage.begin()
+        time.sleep(max(0.0, end - time.monotonic()))
+        usage.end()
     figures = readers.figures()
     others = max(usage.cpus - usage.subject - usage.source - figures.cpu, 0)
     return {
@@ -137,11 +142,18 @@ def _measure(subject: Subject, source: Source, load: Load, readers: Readers, lin
         "readers_cpu": round(figures.busiest, 3),
         "source_cpu": round(usage.source, 3),
         "others_cpu": round(others, 3),
+        "disk_still": round(disk.still, 4),
         "remarks": [
             *(["a process of the load was over 70 % busy"] if max(figures.busiest, usage.source) > BUSY else []),
-            *(["other programs used the machine"] if others > DISTURBED else []),
+            *(["other programs used the machine"] if others > OTHERS_CPU else []),
+            *(["the disk stood still"] if disk.still > DISK_STILL else []),
         ],
     }
+
+
+def disturbance(measured: dict[str, Any]) -> float:
+    """How much others disturbed what was measured; up to 1 it can be taken for undisturbed."""
+    return float(max(measured["others_cpu"] / OTHERS_CPU, measured["disk_still"] / DISK_STILL))
 
 
 def _ages(figures: Figures) -> dict[str, Any]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from bench import render, rows, stages, store, svg, tables
+from bench import disk, ladders, render, rows, stages, store, svg, tables
 from bench.goals import goals
 from bench.load import Load, held, measure
 from bench.processes import Source
@@ -98,6 +100,29 @@ def test_a_load_above_one_that_was_not_held_is_no_capacity(measured: dict[str, A
 def test_a_figure_that_others_spoilt_is_remarked_on(measured: dict[str, Any]) -> None:
     record = measured | {"remarks": ["other programs used the machine"], "persists": "nothing", "held": True}
     assert "1 of 1 figures, because other programs used the machine" in tables.latency([record])
+
+
+@pytest.mark.parametrize(("takes_s", "still"), [(0.0, (0, 0)), (0.1, (0.4, 1))])
+def test_a_disk_that_makes_a_page_wait_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes_s: float, still: tuple[float, float]
+) -> None:
+    monkeypatch.setattr(disk, "_make_safe", lambda file: time.sleep(takes_s))
+    with disk.Disk(tmp_path) as watched:
+        time.sleep(0.6)
+    assert still[0] <= watched.still <= still[1]
+
+
+@pytest.mark.parametrize(
+    ("others", "still", "told"),
+    [([0.1], [0.001], (0, 1)), ([0.5, 0.1], [0, 0], (1, 2)), ([0, 0, 0], [0.02, 0.006, 0.007], (1, 3))],
+)
+def test_what_others_disturbed_is_measured_again(
+    monkeypatch: pytest.MonkeyPatch, others: list[float], still: list[float], told: tuple[int, int]
+) -> None:
+    tries = [{"try": n, "others_cpu": o, "disk_still": s} for n, (o, s) in enumerate(zip(others, still, strict=True))]
+    monkeypatch.setattr(ladders, "measure", lambda *_: tries.pop(0))
+    found = ladders._undisturbed(cast(Any, None), cast(Any, SimpleNamespace(wait_until_silent=int)), SECOND)
+    assert (found["try"], found["tries"]) == told
 
 
 def test_the_pictures_are_well_formed() -> None:

@@ -1,0 +1,54 @@
+"""Whether the disk stands still: PostgreSQL's commits wait for it, and those who share a virtual machine's host use it.
+
+Measured on such a machine while nothing else ran: a page takes 0.25 ms to be safe, and 35 to 130 ms every ten seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+PAGE = bytes(8192)
+PAGES = 128
+EVERY_S = 0.05
+LONG_S = 0.01
+
+_make_safe = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter.
+
+
+class Disk:
+    """Writes a page to a file of its own, twenty times a second, as long as it is entered."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="disk", daemon=True)
+        self._entered = 0.0
+        self._still_s = 0.0
+
+    def __enter__(self) -> Disk:
+        self._entered = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left.set()
+        self._thread.join()
+        self.still = self._still_s / (time.monotonic() - self._entered)
+
+    def _watch(self) -> None:
+        with tempfile.TemporaryFile(dir=self._folder) as file:
+            file.write(PAGE * PAGES)  # So that later only pages change, and not what is known of the file.
+            file.flush()
+            os.fsync(file.fileno())
+            at = 0
+            while not self._left.wait(EVERY_S):
+                began = time.monotonic()
+                os.pwrite(file.fileno(), PAGE, at * len(PAGE))
+                _make_safe(file.fileno())
+                took_s = time.monotonic() - began
+                self._still_s += took_s if took_s > LONG_S else 0
+                at = (at + 1) % PAGES
