@@ -98,21 +98,20 @@ class LocalChannelLayer(BaseChannelLayer):
 
     def group_send_all_nowait(self, messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Send each (group, message), here and now."""
+        here = asyncio.get_running_loop()
         for group, message in messages:
             for channel in list(self._groups.get(group, ())):
                 if listening := self._listeners.get(channel):
-                    self._hand_over(message, *listening)
+                    listener, loop = listening
+                    try:
+                        if loop is here:
+                            listener(message)
+                        else:
+                            loop.call_soon_threadsafe(listener, message)
+                    except Exception:  # The loop may have ended.
+                        logger.exception("a message was not taken")
                 elif not (queue := self._queue(channel)).full():
                     queue.put_nowait(message)
-
-    def _hand_over(self, message: dict[str, Any], listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
-        try:
-            if asyncio.get_running_loop() is loop:
-                listener(message)
-            else:
-                loop.call_soon_threadsafe(listener, message)
-        except Exception:  # The loop may have ended.
-            logger.exception("a message was not taken")
 
     async def flush(self) -> None:
         self._queues.clear()

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import uuid_utils.compat
 from django.db import models, transaction
@@ -59,8 +59,7 @@ class Outcome:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """Rows that a lease holder wants added to one stream; `outcome` is set when the last of them is the `end`.
 
     `said`: what all rows of the stream add up to then, from who knows.

@@ -80,7 +80,10 @@ class Pace:
         self._woken.clear()
 
     def _wait_s(self) -> float:
-        now, worked_s = time.monotonic(), time.thread_time()
+        now = time.monotonic()
+        if self._debt_s + now - self._counted <= 0:
+            return 0.0  # Nobody works for longer than time passes, and the clock that tells is the kernel's to ask.
+        worked_s = time.thread_time()
         earned_s = self._share * (now - self._counted)
         debt_s = self._debt_s + worked_s - self._worked_s - earned_s
         self._debt_s = min(max(debt_s, -CREDIT_S), self._most_debt_s)

@@ -100,7 +100,7 @@ async def test_what_commits_cost_beyond_their_share_is_waited_for(clock: Clock, 
 
 async def test_no_wait_is_longer_than_the_window_and_none_is_for_what_was_long_ago(clock: Clock) -> None:
     turns = Pace()
-    assert await turn(turns, clock, after_s=0, worked_s=60) == pytest.approx(0.1)
+    assert await turn(turns, clock, after_s=60, worked_s=60) == pytest.approx(0.1)
     assert await turn(turns, clock, after_s=60) == 0
 
 
@@ -117,7 +117,7 @@ async def test_connections_rest_only_where_turns_are_far_apart(clock: Clock) -> 
     await turns.turn()
     assert not rested(turns, Wire())
     turns.wake()
-    clock.worked_s += 0.02
+    turns.charge(0.02)
     await turns.turn()
     assert rested(turns, Wire())
 
@@ -139,7 +139,7 @@ async def overloaded(clock: Clock) -> Pace:
     """A pace at which connections rest."""
     turns = Pace()
     turns.wake()
-    clock.worked_s += 0.05
+    turns.charge(0.05)
     await turns.turn()
     return turns
 
