@@ -22,8 +22,8 @@ from bench.reader import Line
 
 GRACE_S = 5.0
 BUSY = 0.7
-# So much of the CPUs for others, and of the time in which the disk stands still, leave the figures as they are: every
-# hundredth delta would wait for twice that.
+# So much of the CPUs for others leaves the figures as they are, and so much of the time in which the disk stands still:
+# with twice that every hundredth delta would wait for it.
 OTHERS_CPU = 0.2
 DISK_STILL = 0.005
 
@@ -119,12 +119,12 @@ def measure(subject: Subject, source: Source, load: Load) -> dict[str, Any]:
 
 
 def _measure(subject: Subject, source: Source, load: Load, readers: Readers, lines: int) -> dict[str, Any]:
-    usage = Usage(subject.processes(), source)
+    usage, disk = Usage(subject.processes(), source), Disk(subject.home)
     source.control("go")
     end = time.monotonic() + load.warm_s + load.seconds
     readers.read(end + GRACE_S)
     time.sleep(load.warm_s)
-    with Disk(subject.home) as disk:
+    with disk:
         usage.begin()
         time.sleep(max(0.0, end - time.monotonic()))
         usage.end()
@@ -145,8 +145,8 @@ def _measure(subject: Subject, source: Source, load: Load, readers: Readers, lin
         "disk_still": round(disk.still, 4),
         "remarks": [
             *(["a process of the load was over 70 % busy"] if max(figures.busiest, usage.source) > BUSY else []),
-            *(["other programs used the machine"] if others > OTHERS_CPU else []),
-            *(["the disk stood still"] if disk.still > DISK_STILL else []),
+            *(["other programs used the machine"] if round(others, 3) > OTHERS_CPU else []),
+            *(["the disk stood still"] if round(disk.still, 4) > DISK_STILL else []),
         ],
     }
 

@@ -54,7 +54,8 @@ class InLoop:
         began = time.monotonic()
         if began < self._rests_until:
             return 0
-        word = entries[0] if len(entries) == 1 and entries[0].is_word else None
+        # One row has no more than CHARS (frames.ROW_CHARS).
+        word = entries[0] if len(entries) == 1 and entries[0].is_lone_word else None
         if not word and not _are_few(entries):
             return 0
         try:

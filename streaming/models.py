@@ -73,9 +73,10 @@ class Entry(NamedTuple):
     said: Said | None = None
 
     @property
-    def is_word(self) -> bool:
-        """Whether there is only one row, and nothing to note of the stream itself."""
-        return len(self.rows) == 1 and not self.first_words and self.rows[0].kind in SPOKEN
+    def is_lone_word(self) -> bool:
+        """Whether there is only one row, of words, and nothing to note of the stream itself."""
+        noted = self.first_words or self.outcome is not None
+        return len(self.rows) == 1 and not noted and self.rows[0].kind in SPOKEN
 
     @property
     def is_words(self) -> bool:

@@ -122,6 +122,18 @@ def test_a_disk_that_makes_a_page_wait_is_seen(
     assert watched.still == pytest.approx(still)
 
 
+def test_a_disk_that_takes_no_page_is_no_good_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Event()
+
+    def make_safe(_: int) -> None:
+        asked.set()
+        raise OSError("no space left")
+
+    monkeypatch.setattr(disk, "_make_safe", make_safe)
+    with pytest.raises(OSError, match="no space left"), disk.Disk(tmp_path):
+        assert asked.wait(DEADLINE_S)
+
+
 @pytest.mark.parametrize(
     ("others", "still", "told"),
     [([0.1], [0.001], (0, 1)), ([0.5, 0.1], [0, 0], (1, 2)), ([0, 0, 0], [0.02, 0.006, 0.007], (1, 3))],

@@ -202,9 +202,8 @@ async def test_an_end_whose_lease_is_lost_leaves_nothing(desk: Desk, by_thread: 
 async def test_a_note_that_is_refused_leaves_nothing_and_keeps_nobody_out(desk: Desk) -> None:
     log = await speaking(desk)
     near = InLoop()
-    outcome, said = Outcome("unknown"), Said(3, "Once upon", "")
-    rows = (Row(2, "text", " upon", None), Row(3, "end", "", outcome.data()))
-    refused = Entry(log.stream, log.lease, rows, outcome=outcome, said=said)
+    said = Said(2, "Once upon", "")
+    refused = Entry(log.stream, log.lease, (Row(2, "text", " upon", None),), outcome=Outcome("unknown"), said=said)
     assert await near.add([refused]) == 0
     assert await stored(log) == ["Once"]
     log.say("text", " a")
