@@ -9,6 +9,7 @@ import os
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 PAGE = bytes(8192)
@@ -30,34 +31,27 @@ class Disk:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._left = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="disk", daemon=True)
-        self._entered = 0.0
-        self._still_s = 0.0
-        self._error: OSError | None = None
+        self._thread = ThreadPoolExecutor(1, "disk")
 
     def __enter__(self) -> Disk:
         self._entered = time.monotonic()
-        self._thread.start()
+        self._watching = self._thread.submit(self._watch)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._left.set()
-        self._thread.join()
+        self._thread.shutdown()
         self._file.close()
-        if self._error:
-            raise self._error
-        self.still = self._still_s / (time.monotonic() - self._entered)
+        self.still = self._watching.result() / (time.monotonic() - self._entered)
 
-    def _watch(self) -> None:
-        at = 0
+    def _watch(self) -> float:
+        """For how many seconds pages waited for long, until this is left."""
+        still_s, at = 0.0, 0
         while not self._left.wait(EVERY_S):
             began = time.monotonic()
-            try:
-                os.pwrite(self._file.fileno(), PAGE, at * len(PAGE))
-                _make_safe(self._file.fileno())
-            except OSError as error:
-                self._error = error
-                return
+            os.pwrite(self._file.fileno(), PAGE, at * len(PAGE))
+            _make_safe(self._file.fileno())
             took_s = time.monotonic() - began
-            self._still_s += took_s if took_s > LONG_S else 0
+            still_s += took_s if took_s > LONG_S else 0
             at = (at + 1) % PAGES
+        return still_s

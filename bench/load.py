@@ -129,7 +129,8 @@ def _measure(subject: Subject, source: Source, load: Load, readers: Readers, lin
         time.sleep(max(0.0, end - time.monotonic()))
         usage.end()
     figures = readers.figures()
-    others = max(usage.cpus - usage.subject - usage.source - figures.cpu, 0)
+    others = round(max(usage.cpus - usage.subject - usage.source - figures.cpu, 0), 3)
+    still = round(disk.still, 4)
     return {
         "subject": subject.name,
         **asdict(load),
@@ -141,12 +142,12 @@ def _measure(subject: Subject, source: Source, load: Load, readers: Readers, lin
         "source_late_ms": source.control("state")["late_ms"],
         "readers_cpu": round(figures.busiest, 3),
         "source_cpu": round(usage.source, 3),
-        "others_cpu": round(others, 3),
-        "disk_still": round(disk.still, 4),
+        "others_cpu": others,
+        "disk_still": still,
         "remarks": [
             *(["a process of the load was over 70 % busy"] if max(figures.busiest, usage.source) > BUSY else []),
-            *(["other programs used the machine"] if round(others, 3) > OTHERS_CPU else []),
-            *(["the disk stood still"] if round(disk.still, 4) > DISK_STILL else []),
+            *(["other programs used the machine"] if others > OTHERS_CPU else []),
+            *(["the disk stood still"] if still > DISK_STILL else []),
         ],
     }
 
