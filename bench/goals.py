@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.ladders import GOAL
-from bench.tables import BARE, STOCK, most_held, shown, table
+from bench.tables import BARE, STOCK, most_held, shown, table, typical
 
 Results = dict[str, list[dict[str, Any]]]
 EMBEDDED = "chatsite embedded"
@@ -78,8 +78,10 @@ def _times_stock(results: Results) -> tuple[bool, str]:
 
 def _frame(peer: str, most: float) -> Callable[[Results], tuple[bool, str]]:
     def judge(results: Results) -> tuple[bool, str]:
-        ours = _pick(results, "fan-out", subject=EMBEDDED, readers=100)[0]["cpu_us_per_frame"]
-        theirs = _pick(results, "fan-out", subject=peer, readers=100)[0]["cpu_us_per_frame"]
+        ours, theirs = (
+            typical(_pick(results, "fan-out", subject=subject, readers=100))[0]["cpu_us_per_frame"]
+            for subject in (EMBEDDED, peer)
+        )
         return ours <= most * theirs, f"{shown(ours)} to {shown(theirs)} µs, {ours / theirs:.2f}×"
 
     return judge

@@ -6,6 +6,7 @@ import asyncio
 import re
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -88,6 +89,31 @@ def test_a_goal_is_reached_missed_or_not_there(measured: dict[str, Any]) -> None
     assert "**no**" in goals({"latency": [ours, ours | {"kind": "http", "p99_ms": 11.0}]})
     assert "| nothing came | **no** |" in goals({"latency": [ours, ours | {"p50_ms": None, "p99_ms": None}]})
     assert "scaled out" not in goals({"latency": [ours]})
+
+
+def test_what_the_goals_compare_is_measured_in_turns_and_judged_by_the_median(
+    measured: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {"embedded": "chatsite embedded", "bun": "Bun relay", "node": "Node ws relay"}
+    costs = {"chatsite embedded": [20, 9, 12, 11, 30], "Bun relay": [7], "Node ws relay": [8, 40, 12, 11, 13]}
+    kind = {"kind": "ws", "tries": 1}
+
+    def climb(name: str, loads: list[Load]) -> Iterator[dict[str, Any]]:
+        for load in loads:
+            cost = costs[names[name]].pop(0) if load.readers == 100 else 50
+            yield measured | kind | {"subject": names[name], "readers": load.readers, "cpu_us_per_frame": cost}
+
+    monkeypatch.setattr(ladders, "_climb", climb)
+    records = list(ladders.fan_out(["direct", *names], 1))
+    assert [r["subject"] for r in records if r["readers"] == 100] == [*names.values()] + [
+        "chatsite embedded",
+        "Node ws relay",
+    ] * 4
+    assert not any(costs.values())
+    assert "| 12 to 12 µs, 1.00× | yes |" in goals({"fan-out": records})
+    assert re.search(r"chatsite embedded, websocket \| 50 \(.*\) \| 50 \(.*\) \| 12 \(", tables.fan_out(records))
+    pictures = dict(render.pictures("fan-out", records))
+    assert pictures["fan-out.svg"].count(">12<") == 2
 
 
 def test_a_load_above_one_that_was_not_held_is_no_capacity(measured: dict[str, Any]) -> None:
